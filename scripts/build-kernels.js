@@ -1,0 +1,100 @@
+// Compiles kernels/ into dist/kernels.wasm if it is missing or stale, and refuses a module that keeps state.
+
+import { createHash } from 'node:crypto';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const sourceDir = join(root, 'kernels');
+const target = join(root, 'dist', 'kernels.wasm');
+const stamp = join(root, 'dist', 'kernels.sha256');
+
+// -O1: higher levels let the optimizer regroup unrolled chains and merge repeated loads, and the result spills.
+const compilerOptions = [
+  '-O1',
+  '--runtime=stub',
+  '--noAssert',
+  '--importMemory',
+  '--sharedMemory',
+  '--initialMemory=1',
+  '--maximumMemory=65536',
+  '--enable=simd,threads',
+];
+
+const sources = readdirSync(sourceDir)
+  .filter(name => name.endsWith('.ts'))
+  .toSorted();
+const digest = createHash('sha256').update(readFileSync(fileURLToPath(import.meta.url)));
+for (const name of sources) digest.update(name).update(readFileSync(join(sourceDir, name)));
+const wanted = digest.digest('hex');
+
+// What `npx lockstep` runs; the compiler does not mark it executable.
+chmodSync(join(root, 'dist', 'cli', 'main.js'), 0o755);
+
+const isFresh = existsSync(target) && existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted;
+if (!isFresh) await build();
+
+async function build() {
+  const { default: asc } = await import('assemblyscript/asc');
+  mkdirSync(dirname(target), { recursive: true });
+  const entry = relative(root, join(sourceDir, 'index.ts'));
+  const { error, stderr, binary } = await compile(asc, entry);
+  if (error) {
+    process.stderr.write(`${stderr.toString()}\n${error.message}\n`);
+    process.exitCode = 1;
+    return;
+  }
+  refuseState(binary);
+  writeFileSync(target, binary);
+  writeFileSync(stamp, wanted);
+}
+
+async function compile(asc, entry) {
+  let binary;
+  const result = await asc.main([entry, '--outFile=kernels.wasm', ...compilerOptions], {
+    baseDir: root,
+    readFile: (name, baseDir) => {
+      const path = join(baseDir, name);
+      return existsSync(path) ? readFileSync(path, 'utf8') : null;
+    },
+    writeFile: (name, contents) => {
+      if (name.endsWith('.wasm')) binary = contents;
+    },
+    listFiles: () => [],
+  });
+  return { ...result, binary };
+}
+
+/**
+ * A second instance on the same memory would reset static data, and an allocator would hand out addresses that are
+ * in use: the module must have no data segment, no mutable global and no allocator. Sections are (id, size, content).
+ */
+function refuseState(binary) {
+  const exported = WebAssembly.Module.exports(new WebAssembly.Module(binary)).map(({ name }) => name);
+  const allocator = exported.find(name => name.startsWith('__'));
+  if (allocator) throw new Error(`kernels: the module exports ${allocator}, part of an allocator`);
+  let at = 8;
+  const leb = () => {
+    let value = 0;
+    for (let shift = 0; ; shift += 7) {
+      const byte = binary[at++];
+      value |= (byte & 0x7f) << shift;
+      if (byte < 0x80) return value >>> 0;
+    }
+  };
+  while (at < binary.length) {
+    const id = binary[at++];
+    const size = leb();
+    const end = at + size;
+    if (id === 11 && size > 1) throw new Error('kernels: the module has a data segment');
+    if (id === 6) {
+      for (let globals = leb(); globals > 0; globals--) {
+        at++; // value type
+        if (binary[at++] === 1) throw new Error('kernels: the module has a mutable global');
+        while (binary[at++] !== 0x0b); // the initial value's expression ends with 0x0b; constants here never hold it
+      }
+    }
+    at = end;
+  }
+}

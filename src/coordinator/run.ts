@@ -1,0 +1,162 @@
+// The run loop: spans of steps until the end of an epoch, then an evaluation, until the run is done.
+
+import type { Clock } from '../shared/clock.js';
+import { LockstepError } from '../shared/errors.js';
+import type { RunEventBody, RunResult } from '../shared/events.js';
+import { formatHash, sha256 } from '../shared/hash.js';
+import { learningRate } from '../shared/learning-rate.js';
+import type { LocalNode, StepResult } from '../shared/node.js';
+import { initialBetaPowers, updateScalars, type UpdateScalars } from '../shared/optimizer.js';
+import type { Job } from '../shared/settings.js';
+import type { RunFolder } from './run-folder.js';
+import { encodeSafetensors, tensorBytes } from './safetensors.js';
+
+export interface RunParts {
+  readonly job: Job;
+  readonly node: LocalNode;
+  readonly folder: RunFolder;
+  readonly clock: Clock;
+  /** When the run began, on `clock`. */
+  readonly startMs: number;
+  readonly emit: (event: RunEventBody, step: number) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A span is about this long: the main thread looks up between spans, and so do aborts and displays. */
+const SPAN_MS = 25;
+/** `step` events are at least this far apart, the first and the last excepted. */
+const STEP_EVENT_MS = 100;
+
+/**
+ * Trains to the end and saves the result. The bits depend on the job alone.
+ * @throws LOCKSTEP_INTERRUPTED when `signal` aborts, at the end of the span; what the node throws.
+ */
+export async function run({ job, node, folder, clock, startMs, emit, signal }: RunParts): Promise<RunResult> {
+  const { bits, model, stepsPerEpoch, totalSteps } = job;
+  const whole = new Tally();
+  let ofEpoch = new Tally();
+  let sinceEvent = new Tally();
+  let lastEventMs = -Infinity;
+  let powers = initialBetaPowers;
+  let hash = 0n;
+  let evaluated = { trainLoss: NaN, trainAccuracy: NaN, testLoss: NaN, testAccuracy: NaN };
+
+  for (let step = 0; step < totalSteps;) {
+    signal?.throwIfAborted();
+    const epoch = Math.floor(step / stepsPerEpoch) + 1;
+    const epochEnd = Math.min(epoch * stepsPerEpoch, totalSteps);
+    const span: UpdateScalars[] = [];
+    for (const end = Math.min(epochEnd, step + spanLength(whole, node)); step + span.length < end;) {
+      const next = updateScalars(bits.optimizer, bits.learningRate, step + span.length, powers);
+      span.push(next.scalars);
+      powers = next.powers;
+    }
+
+    const spanStartMs = clock.nowMs();
+    const results = await node.train(step, span);
+    const nowMs = clock.nowMs();
+    for (const tally of [whole, ofEpoch, sinceEvent]) tally.add(results, nowMs - spanStartMs);
+    folder.recordHashes(results.map(result => formatHash(result.hash)));
+    folder.recordMetrics(
+      results.map((result, index) => ({
+        type: 'step',
+        step: step + index + 1,
+        epoch,
+        learningRate: learningRate(bits.learningRate, step + index),
+        ...means(result),
+      })),
+    );
+    step += results.length;
+    const last = results.at(-1)!;
+    hash = last.hash;
+
+    if (step === 1 || step === totalSteps || nowMs - lastEventMs >= STEP_EVENT_MS) {
+      const rate = learningRate(bits.learningRate, step - 1);
+      const { imagesPerSecond } = sinceEvent;
+      emit(
+        { type: 'step', epoch, ...means(last), learningRate: rate, hash: formatHash(hash), imagesPerSecond },
+        step,
+      );
+      sinceEvent = new Tally();
+      lastEventMs = nowMs;
+    }
+    if (step === epochEnd) {
+      evaluated = await evaluate(node);
+      if (step % stepsPerEpoch === 0) {
+        const { loss: runningLoss, accuracy: runningAccuracy } = means(ofEpoch);
+        const { imagesPerSecond } = ofEpoch;
+        const figures = { epoch, runningLoss, runningAccuracy, ...evaluated, hash: formatHash(hash) };
+        folder.recordMetrics([{ type: 'epoch', step, ...figures }]);
+        emit({ type: 'epoch', ...figures, imagesPerSecond }, step);
+      }
+      ofEpoch = new Tally();
+    }
+  }
+
+  const weights = node.weights();
+  folder.saveWeights(encodeSafetensors(model, weights, { model: model.spec.name, hash: formatHash(hash) }));
+  return {
+    model: model.spec.name,
+    epochs: Math.floor(totalSteps / stepsPerEpoch),
+    steps: totalSteps,
+    ...evaluated,
+    imagesPerSecond: whole.imagesPerSecond,
+    seconds: (clock.nowMs() - startMs) / 1000,
+    workers: node.threads,
+    threads: node.reports(),
+    hash: formatHash(hash),
+    weightsSha256: sha256(tensorBytes(weights)),
+    runDir: folder.dir,
+  };
+}
+
+/** Sums over steps: all of them exact, so it does not matter how the steps were cut into spans. */
+class Tally {
+  lossSum = 0;
+  correct = 0;
+  samples = 0;
+  steps = 0;
+  trainMs = 0;
+
+  add(results: readonly StepResult[], trainMs: number): void {
+    for (const { lossSum, correct, samples } of results) {
+      this.lossSum += lossSum;
+      this.correct += correct;
+      this.samples += samples;
+    }
+    this.steps += results.length;
+    this.trainMs += trainMs;
+  }
+
+  get imagesPerSecond(): number {
+    return this.trainMs > 0 ? this.samples / (this.trainMs / 1000) : 0;
+  }
+}
+
+/** One step first, to show life; then as many as take about `SPAN_MS`. */
+function spanLength({ steps, trainMs }: Tally, { spanLimit }: LocalNode): number {
+  return steps === 0 ? 1 : Math.max(1, Math.min(spanLimit, Math.floor(SPAN_MS / (trainMs / steps))));
+}
+
+function means({ lossSum, correct, samples }: { lossSum: number; correct: number; samples: number }) {
+  return { loss: lossSum / samples, accuracy: correct / samples };
+}
+
+async function evaluate(node: LocalNode) {
+  const train = means(await node.evaluate('train'));
+  const test = means(await node.evaluate('test'));
+  return {
+    trainLoss: train.loss,
+    trainAccuracy: train.accuracy,
+    testLoss: test.loss,
+    testAccuracy: test.accuracy,
+  };
+}
+
+/** The reason with which a run is aborted, so that `throwIfAborted` throws a coded error. */
+export function interruption(): LockstepError {
+  return new LockstepError(
+    'LOCKSTEP_INTERRUPTED',
+    'The run was interrupted before its end; its folder holds no weights.',
+  );
+}

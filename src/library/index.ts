@@ -1,0 +1,6 @@
+// The library: what `import ... from 'lockstep'` gives.
+
+export { train, type TrainOptions } from './train.js';
+export { LockstepError, type ErrorCode } from '../shared/errors.js';
+export type { EventOf, RunEvent, RunResult, ThreadReport } from '../shared/events.js';
+export type { TrainSettings } from '../shared/settings.js';

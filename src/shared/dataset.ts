@@ -1,0 +1,50 @@
+// A dataset in memory, its digest, and the normalization constants that training uses.
+
+import { canonicalJson, sha256 } from './hash.js';
+import type { Shape } from './model.js';
+
+export interface LabelledImages {
+  /** `labels.length` images of `height * width * channels` bytes each. */
+  readonly images: Uint8Array;
+  readonly labels: Uint8Array;
+}
+
+export interface Dataset {
+  readonly name: string;
+  /** SHA-256 over the canonical JSON of shape, classes and the SHA-256 of each of the four byte arrays. */
+  readonly digest: string;
+  readonly shape: Shape;
+  readonly classes: number;
+  readonly train: LabelledImages;
+  readonly test: LabelledImages;
+}
+
+export type SetName = 'train' | 'test';
+
+export function createDataset(content: Omit<Dataset, 'digest'>): Dataset {
+  const { shape, classes, train, test } = content;
+  const digests = [train.images, train.labels, test.images, test.labels].map(sha256);
+  return { ...content, digest: sha256(canonicalJson({ shape, classes, digests })) };
+}
+
+/** A pixel byte b enters the network as fround(fround(b * scale) - shift): mean 0, variance 1 over the training set. */
+export interface Normalization {
+  readonly scale: number;
+  readonly shift: number;
+}
+
+/** From exact integer sums over all training pixels; images of one gray value are only shifted. */
+export function normalizationOf(images: Uint8Array): Normalization {
+  const histogram = new Float64Array(256);
+  for (let i = 0; i < images.length; i++) histogram[images[i]]++;
+  let sum = 0;
+  let squares = 0;
+  for (let value = 0; value < 256; value++) {
+    sum += value * histogram[value];
+    squares += value * value * histogram[value];
+  }
+  const mean = sum / images.length;
+  const variance = squares / images.length - mean * mean;
+  const deviation = variance > 0 ? Math.sqrt(variance) : 1;
+  return { scale: Math.fround(1 / deviation), shift: Math.fround(mean / deviation) };
+}

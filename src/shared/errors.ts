@@ -1,0 +1,38 @@
+// Coded errors: what a user can act on. Everything else that throws is an invariant and a bug of ours.
+
+/** Every code with the sentence that `docs/errors.md` explains further. A test keeps both lists equal. */
+export const errorCodes = {
+  LOCKSTEP_USAGE: 'The command line does not say what to do.',
+  LOCKSTEP_BAD_SETTING: 'A setting has a value that cannot work.',
+  LOCKSTEP_BAD_INJECT: 'LOCKSTEP_INJECT does not describe a fault.',
+  LOCKSTEP_DATA_MISSING: 'A data file cannot be read.',
+  LOCKSTEP_DATA_FORMAT: 'A data file is not what its name and header say.',
+  LOCKSTEP_DATA_DIGEST: 'A file of the MNIST package differs from the published one.',
+  LOCKSTEP_MODEL_SHAPE: 'A layer cannot take what the layer before it gives.',
+  LOCKSTEP_RUN_EXISTS: 'The output folder already holds a run or other files.',
+  LOCKSTEP_RUN_FOLDER: 'The run folder cannot be written.',
+  LOCKSTEP_BAD_LEAF: 'A gradient or loss is not a number, or too large to be summed exactly.',
+  LOCKSTEP_BAD_WEIGHTS: 'An update made a weight that is not a finite number.',
+  LOCKSTEP_THREAD_DIES: 'Worker threads keep dying.',
+  LOCKSTEP_MEMORY: 'The shared memory that this run needs cannot be had.',
+  LOCKSTEP_BUILD: 'The compiled kernels are missing or from another version.',
+  LOCKSTEP_INTERRUPTED: 'The run was interrupted before its end.',
+} as const;
+
+export type ErrorCode = keyof typeof errorCodes;
+
+/** An error a user can act on: `message` says what happened and what to do. */
+export class LockstepError extends Error {
+  override readonly name = 'LockstepError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** The text of anything that was thrown. */
+export function messageOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}

@@ -1,0 +1,200 @@
+// The settings of a run: what a user may choose, defaults, and which of them decide bits.
+
+import * as v from 'valibot';
+import { LockstepError } from './errors.js';
+import { normalizationOf, type Dataset, type Normalization } from './dataset.js';
+import { initialHash } from './hash.js';
+import type { Model } from './model.js';
+import { presetNames, presets } from './presets.js';
+import { defaultLeaf, Schedule } from './schedule.js';
+
+const count = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
+const nonNegative = v.pipe(v.number(), v.finite(), v.minValue(0));
+const fraction = v.pipe(v.number(), v.minValue(0), v.ltValue(1));
+
+export const optimizerNames = ['sgd', 'adam', 'adamw'] as const;
+export const learningRateScheduleNames = ['constant', 'cosine', 'one-cycle'] as const;
+export const engineNames = ['wasm', 'reference'] as const;
+
+/** Everything `train` accepts, by the names of the flags. */
+export const trainSettingsSchema = v.strictObject({
+  model: v.picklist(presetNames),
+  /** Worker threads; 'auto' is one for each core. */
+  workers: v.union([v.literal('auto'), v.pipe(count, v.maxValue(256))]),
+  epochs: count,
+  maxSteps: v.optional(count),
+  batch: v.pipe(count, v.maxValue(2 ** 20)),
+  /** Samples of a lane in a step; by default a divisor of `batch`, see `defaultLeaf`. */
+  leaf: v.optional(count),
+  optimizer: v.picklist(optimizerNames),
+  /** Peak learning rate. */
+  lr: v.pipe(v.number(), v.finite(), v.gtValue(0)),
+  /** SGD only. */
+  momentum: fraction,
+  nesterov: v.boolean(),
+  weightDecay: nonNegative,
+  lrSchedule: v.picklist(learningRateScheduleNames),
+  /** Steps in which the learning rate rises; by default none, and 30 % of all steps with one-cycle. */
+  warmup: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
+  seed: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
+  engine: v.picklist(engineNames),
+});
+
+export type TrainSettings = v.InferOutput<typeof trainSettingsSchema>;
+export type OptimizerName = (typeof optimizerNames)[number];
+export type EngineName = (typeof engineNames)[number];
+
+const defaults: TrainSettings = {
+  model: 'lenet5',
+  workers: 'auto',
+  epochs: 5,
+  batch: 64,
+  optimizer: 'adam',
+  lr: 0.004,
+  momentum: 0.9,
+  nesterov: false,
+  weightDecay: 0,
+  lrSchedule: 'one-cycle',
+  seed: 1,
+  engine: 'wasm',
+};
+
+/** The peak learning rate where the user names another optimizer and no rate: these belong together. */
+const sgdLearningRate = 0.05;
+
+/**
+ * Fills in what was not chosen (chosen, then the preset's settings, then the defaults) and checks all of it.
+ * @throws LOCKSTEP_BAD_SETTING naming the setting.
+ */
+export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
+  const preset = presets[chosen.model ?? defaults.model];
+  const optimizer = chosen.optimizer ?? preset?.settings.optimizer ?? defaults.optimizer;
+  const parsed = v.safeParse(trainSettingsSchema, {
+    ...defaults,
+    ...(optimizer === 'sgd' && { lr: sgdLearningRate }),
+    ...preset?.settings,
+    ...Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined)),
+  });
+  if (!parsed.success) {
+    const issue = parsed.issues[0];
+    throw new LockstepError(
+      'LOCKSTEP_BAD_SETTING',
+      `Setting ${v.getDotPath(issue) ?? ''} is ${issue.received}, expected ${issue.expected ?? issue.message}.`,
+    );
+  }
+  const settings = parsed.output;
+  const leaf = settings.leaf ?? defaultLeaf(settings.batch);
+  if (settings.batch % leaf !== 0) {
+    throw new LockstepError(
+      'LOCKSTEP_BAD_SETTING',
+      `Setting batch (${settings.batch}) must be a multiple of leaf (${leaf}); leave leaf out to get ${defaultLeaf(settings.batch)}.`,
+    );
+  }
+  return settings;
+}
+
+/** Steps of the whole run. */
+export function totalSteps(settings: TrainSettings, stepsPerEpoch: number): number {
+  return Math.min(settings.epochs * stepsPerEpoch, settings.maxSteps ?? Infinity);
+}
+
+/** The optimizer with exactly the numbers that it uses. */
+export type OptimizerConfig =
+  | {
+      readonly name: 'sgd';
+      readonly momentum: number;
+      readonly nesterov: boolean;
+      readonly weightDecay: number;
+    }
+  | {
+      readonly name: 'adam' | 'adamw';
+      readonly beta1: number;
+      readonly beta2: number;
+      readonly epsilon: number;
+      readonly weightDecay: number;
+    };
+
+export function optimizerConfig(settings: TrainSettings): OptimizerConfig {
+  const { optimizer: name, momentum, nesterov, weightDecay } = settings;
+  return name === 'sgd'
+    ? { name, momentum, nesterov, weightDecay }
+    : { name, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay };
+}
+
+export interface LearningRateConfig {
+  readonly schedule: (typeof learningRateScheduleNames)[number];
+  readonly peak: number;
+  readonly warmupSteps: number;
+  /** Where the schedule ends; absent when it does not depend on the end. */
+  readonly totalSteps?: number;
+}
+
+export function learningRateConfig(settings: TrainSettings, steps: number): LearningRateConfig {
+  const { lrSchedule: schedule, lr: peak, warmup } = settings;
+  if (schedule === 'constant') return { schedule, peak, warmupSteps: warmup ?? 0 };
+  const warmupSteps = warmup ?? (schedule === 'one-cycle' ? Math.floor(0.3 * steps) : 0);
+  if (warmupSteps > 0 && warmupSteps >= steps) {
+    throw new LockstepError(
+      'LOCKSTEP_BAD_SETTING',
+      `Setting warmup (${warmupSteps}) must be smaller than the steps of the run (${steps}).`,
+    );
+  }
+  return { schedule, peak, warmupSteps, totalSteps: steps };
+}
+
+/** Raised whenever the same settings give other bits than before. */
+export const BITS_VERSION = 1;
+
+/** Exactly what decides bits, as it is hashed and written to the run's config. Documented in `docs/bits.md`. */
+export interface BitSettings {
+  readonly bitsVersion: number;
+  readonly profile: string;
+  readonly datasetDigest: string;
+  readonly layers: Model['spec']['layers'];
+  readonly batch: number;
+  readonly leaf: number;
+  readonly seed: number;
+  readonly optimizer: OptimizerConfig;
+  readonly learningRate: LearningRateConfig;
+}
+
+/** A training, fully decided: what the coordinator runs and every node is told. */
+export interface Job {
+  readonly settings: TrainSettings;
+  readonly model: Model;
+  readonly bits: BitSettings;
+  /** Of the training set; follows from the dataset's digest. */
+  readonly normalization: Normalization;
+  readonly stepsPerEpoch: number;
+  readonly totalSteps: number;
+}
+
+export function createJob(settings: TrainSettings, model: Model, dataset: Dataset, profile: string): Job {
+  const { batch, seed } = settings;
+  const leaf = settings.leaf ?? defaultLeaf(batch);
+  const { stepsPerEpoch } = new Schedule({ samples: dataset.train.labels.length, seed, batch, leaf });
+  const steps = totalSteps(settings, stepsPerEpoch);
+  return {
+    settings,
+    model,
+    normalization: normalizationOf(dataset.train.images),
+    stepsPerEpoch,
+    totalSteps: steps,
+    bits: {
+      bitsVersion: BITS_VERSION,
+      profile,
+      datasetDigest: dataset.digest,
+      layers: model.spec.layers,
+      batch,
+      leaf,
+      seed,
+      optimizer: optimizerConfig(settings),
+      learningRate: learningRateConfig(settings, steps),
+    },
+  };
+}
+
+/** The hash of a job before its first step. */
+export function jobHash(job: Job): bigint {
+  return initialHash(job.bits);
+}

@@ -1,0 +1,57 @@
+// What computes leaves. Asynchronous, since some engines need the event loop; one thread owns one engine.
+
+import type { LabelledImages, Normalization, SetName } from '../../shared/dataset.js';
+import type { Model } from '../../shared/model.js';
+
+export interface EngineJob {
+  readonly model: Model;
+  readonly normalization: Normalization;
+  /** The training set in the dataset's order, the test set as it is: both are read by position. */
+  readonly sets: Record<SetName, LabelledImages>;
+  readonly seed: number;
+  /** The most samples of a leaf. */
+  readonly leaf: number;
+}
+
+/** A leaf of kind `gradient`. `step` (counted from 0) and `lane` key what is random inside it. */
+export interface Leaf {
+  readonly step: number;
+  readonly lane: number;
+  /** Positions in the training set, at least one. */
+  readonly positions: Uint32Array;
+}
+
+export interface LeafResult {
+  /** Sum of the samples' losses in nats, each on the loss grid. */
+  readonly lossSum: number;
+  readonly correct: number;
+  /** False if a sample's loss is not a number or beyond its bound. */
+  readonly isLossFinite: boolean;
+}
+
+export interface Engine {
+  /** The name of the arithmetic: engines of equal profile give equal bits. */
+  readonly profile: string;
+  /** Takes the weights for the leaves that follow; `weights` must stay unchanged until the next call. */
+  useWeights(weights: Float32Array): Promise<void>;
+  /**
+   * Writes the sum (not the mean) over the leaf's samples of the loss gradient, in the order of the flat parameter
+   * vector, zeros behind it. `gradient` has `model.paddedCount` components. Training mode: dropout is active.
+   */
+  gradient(leaf: Leaf, gradient: Float32Array): Promise<LeafResult>;
+  /** Loss and correct predictions in evaluation mode. */
+  evaluate(set: SetName, positions: Uint32Array): Promise<LeafResult>;
+}
+
+/** The arithmetic of the `wasm` engine and of its scalar twin, `reference`. */
+export const F32_PROFILE = 'lockstep-f32-1';
+
+/** The random words of a dropout layer in one leaf: counter words 1 to 3 behind the element's index. */
+export function dropoutCounter(leaf: Leaf, layerIndex: number, stream: number): [number, number, number] {
+  return [leaf.lane, leaf.step, stream + layerIndex * 256];
+}
+
+/** An element is dropped if its random 32-bit word is below this. */
+export function dropoutThreshold(rate: number): number {
+  return Math.floor(rate * 2 ** 32);
+}

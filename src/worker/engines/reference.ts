@@ -1,0 +1,302 @@
+// The reference engine: plain loops, one rounding an operation. In f32 it gives the bits of the `wasm` engine.
+
+import type { SetName } from '../../shared/dataset.js';
+import { LOSS_BOUND, roundLoss } from '../../shared/exact-sum.js';
+import { exp, log } from '../../shared/math.js';
+import { sizeOf, type Layer, type Shape } from '../../shared/model.js';
+import { seedKey, streams, wordsOf } from '../../shared/philox.js';
+import {
+  dropoutCounter,
+  dropoutThreshold,
+  F32_PROFILE,
+  type Engine,
+  type EngineJob,
+  type Leaf,
+  type LeafResult,
+} from './engine.js';
+
+type Floats = Float32Array | Float64Array;
+
+/** `f32` rounds every operation to f32; `f64` is for finite differences, where rounding would drown them. */
+export type Precision = 'f32' | 'f64';
+
+export interface ReferenceArithmetic {
+  /** The leaf's result, and its gradient written to `gradient`. */
+  gradient(weights: Floats, leaf: Leaf, gradient: Floats): LeafResult;
+  evaluate(weights: Floats, set: SetName, positions: Uint32Array): LeafResult;
+  /** The logits of one image, in evaluation mode. */
+  logits(weights: Floats, set: SetName, position: number): Floats;
+}
+
+/** What the backward pass of a layer needs from its forward pass on one sample. */
+interface Record {
+  readonly x: Floats;
+  readonly y: Floats;
+  /** Max-pooling: index of each winner. */
+  readonly winners?: Uint32Array;
+  /** Dropout: what each element was multiplied by. */
+  readonly multipliers?: Floats;
+}
+
+export function referenceArithmetic(job: EngineJob, precision: Precision): ReferenceArithmetic {
+  const { model, normalization, sets } = job;
+  const f = precision === 'f32' ? Math.fround : (x: number) => x;
+  const zeros = (length: number): Floats =>
+    precision === 'f32' ? new Float32Array(length) : new Float64Array(length);
+
+  function input(set: SetName, position: number): Floats {
+    const size = sizeOf(model.input);
+    const x = zeros(size);
+    for (let i = 0; i < size; i++) {
+      const byte = sets[set].images[position * size + i];
+      x[i] = f(f(byte * normalization.scale) - normalization.shift);
+    }
+    return x;
+  }
+
+  function forwardLayer(
+    layer: Layer,
+    index: number,
+    x: Floats,
+    weights: Floats,
+    training?: Training,
+  ): Record {
+    const { spec } = layer;
+    const size = sizeOf(layer.output);
+    switch (spec.type) {
+      case 'conv2d':
+        return { x, y: conv2d(layer, spec.kernelSize, spec.filters, x, weights) };
+      case 'maxPool2d':
+        return maxPool2d(layer, spec.poolSize, x);
+      case 'dense': {
+        const { kernel, bias } = layer.parameters!;
+        const y = zeros(size);
+        for (let j = 0; j < size; j++) {
+          let sum = weights[bias.offset + j];
+          for (let i = 0; i < x.length; i++) {
+            if (x[i] !== 0) sum = f(sum + f(x[i] * weights[kernel.offset + i * size + j]));
+          }
+          y[j] = sum;
+        }
+        return { x, y };
+      }
+      case 'relu':
+        return { x, y: x.map(value => (value < 0 ? 0 : value)) };
+      case 'dropout': {
+        if (!training) return { x, y: x };
+        const word = wordsOf(seedKey(job.seed), ...dropoutCounter(training.leaf, index, streams.dropout));
+        const scale = f(1 / (1 - spec.rate));
+        const multipliers = zeros(size);
+        for (let i = 0; i < size; i++) {
+          const isKept = word(training.sample * size + i) >= dropoutThreshold(spec.rate);
+          multipliers[i] = isKept ? scale : 0;
+        }
+        return { x, y: x.map((value, i) => f(value * multipliers[i])), multipliers };
+      }
+      case 'flatten':
+        return { x, y: x };
+    }
+  }
+
+  function conv2d(layer: Layer, k: number, filters: number, x: Floats, weights: Floats): Floats {
+    const { kernel, bias } = layer.parameters!;
+    const { width, channels } = layer.input;
+    const y = zeros(sizeOf(layer.output));
+    let at = 0;
+    for (const { oy, ox } of pixels(layer.output)) {
+      for (let filter = 0; filter < filters; filter++) {
+        let sum = weights[bias.offset + filter];
+        for (let ky = 0; ky < k; ky++) {
+          for (let i = 0; i < k * channels; i++) {
+            const value = x[((oy + ky) * width + ox) * channels + i];
+            const weight = weights[kernel.offset + (ky * k * channels + i) * filters + filter];
+            sum = f(sum + f(value * weight));
+          }
+        }
+        y[at++] = sum;
+      }
+    }
+    return y;
+  }
+
+  function maxPool2d(layer: Layer, p: number, x: Floats): Record {
+    const { width, channels } = layer.input;
+    const y = zeros(sizeOf(layer.output));
+    const winners = new Uint32Array(y.length);
+    let at = 0;
+    for (const { oy, ox } of pixels(layer.output)) {
+      for (let c = 0; c < channels; c++) {
+        let winner = (oy * p * width + ox * p) * channels + c;
+        for (let py = 0; py < p; py++) {
+          for (let px = 0; px < p; px++) {
+            const index = ((oy * p + py) * width + ox * p + px) * channels + c;
+            if (x[index] > x[winner] || Number.isNaN(x[index])) winner = index;
+          }
+        }
+        winners[at] = winner;
+        y[at++] = x[winner]!;
+      }
+    }
+    return { x, y, winners };
+  }
+
+  /** Adds the layer's part of one sample's gradient; gives the gradient of the layer's input. */
+  function backwardLayer(
+    layer: Layer,
+    record: Record,
+    dy: Floats,
+    weights: Floats,
+    gradient: Floats,
+  ): Floats {
+    const { spec } = layer;
+    const { x, y } = record;
+    switch (spec.type) {
+      case 'conv2d':
+        return conv2dBackward(layer, spec.kernelSize, spec.filters, x, dy, weights, gradient);
+      case 'maxPool2d': {
+        const dx = zeros(x.length);
+        for (const [i, winner] of record.winners!.entries()) dx[winner] = dy[i]!;
+        return dx;
+      }
+      case 'dense': {
+        const { kernel, bias } = layer.parameters!;
+        const dx = zeros(x.length);
+        for (let j = 0; j < dy.length; j++) {
+          gradient[bias.offset + j] = f(gradient[bias.offset + j] + dy[j]);
+        }
+        for (let i = 0; i < x.length; i++) {
+          let sum = 0;
+          for (let j = 0; j < dy.length; j++) {
+            const at = kernel.offset + i * dy.length + j;
+            if (x[i] !== 0) gradient[at] = f(gradient[at] + f(x[i] * dy[j]));
+            if (dy[j] !== 0) sum = f(sum + f(dy[j] * weights[at]));
+          }
+          dx[i] = sum;
+        }
+        return dx;
+      }
+      case 'relu':
+        return dy.map((value, i) => (y[i] > 0 ? value : 0));
+      case 'dropout':
+        return dy.map((value, i) => f(value * record.multipliers![i]));
+      case 'flatten':
+        return dy;
+    }
+  }
+
+  function conv2dBackward(
+    layer: Layer,
+    k: number,
+    filters: number,
+    x: Floats,
+    dy: Floats,
+    weights: Floats,
+    gradient: Floats,
+  ): Floats {
+    const { kernel, bias } = layer.parameters!;
+    const { width, channels } = layer.input;
+    const dx = zeros(x.length);
+    for (let filter = 0; filter < filters; filter++) {
+      let position = 0;
+      for (const { oy, ox } of pixels(layer.output)) {
+        const value = dy[position++ * filters + filter];
+        if (value === 0) continue;
+        gradient[bias.offset + filter] = f(gradient[bias.offset + filter] + value);
+        for (let ky = 0; ky < k; ky++) {
+          for (let i = 0; i < k * channels; i++) {
+            const from = ((oy + ky) * width + ox) * channels + i;
+            const at = kernel.offset + (ky * k * channels + i) * filters + filter;
+            gradient[at] = f(gradient[at] + f(value * x[from]));
+            dx[from] = f(dx[from] + f(value * weights[at]));
+          }
+        }
+      }
+    }
+    return dx;
+  }
+
+  function forward(weights: Floats, x: Floats, training?: Training): Record[] {
+    const records: Record[] = [];
+    for (const [index, layer] of model.layers.entries()) {
+      records.push(forwardLayer(layer, index, records.at(-1)?.y ?? x, weights, training));
+    }
+    return records;
+  }
+
+  /** Loss and correctness of a set's samples; `onSample` gets each one's records and gradient of the logits. */
+  function overSamples(
+    weights: Floats,
+    set: SetName,
+    positions: Uint32Array,
+    leaf?: Leaf,
+    onSample?: (records: Record[], dLogits: Floats) => void,
+  ): LeafResult {
+    let lossSum = 0;
+    let correct = 0;
+    let isLossFinite = true;
+    for (const [sample, position] of positions.entries()) {
+      const records = forward(weights, input(set, position), leaf && { leaf, sample });
+      const logits = records.at(-1)!.y;
+      const label = sets[set].labels[position];
+      let most = logits[0];
+      for (const logit of logits) if (logit > most) most = logit;
+      const exps = Array.from(logits, logit => exp(logit - most));
+      const sum = exps.reduce((total, e) => total + e, 0);
+      const loss = log(sum) - (logits[label] - most);
+      isLossFinite &&= loss <= LOSS_BOUND;
+      lossSum += precision === 'f32' ? roundLoss(loss) : loss;
+      correct += logits.indexOf(most) === label ? 1 : 0;
+      onSample?.(
+        records,
+        logits.map((_, c) => exps[c] / sum - (c === label ? 1 : 0)),
+      );
+    }
+    return { lossSum, correct, isLossFinite };
+  }
+
+  return {
+    gradient(weights, leaf, gradient) {
+      gradient.fill(0);
+      return overSamples(weights, 'train', leaf.positions, leaf, (records, dLogits) => {
+        let dy = dLogits;
+        for (let index = model.layers.length - 1; index >= 0; index--) {
+          dy = backwardLayer(model.layers[index], records[index], dy, weights, gradient);
+        }
+      });
+    },
+    evaluate: (weights, set, positions) => overSamples(weights, set, positions),
+    logits: (weights, set, position) => forward(weights, input(set, position)).at(-1)!.y,
+  };
+}
+
+/** Which sample of which leaf is being trained on: what dropout is keyed by. */
+interface Training {
+  readonly leaf: Leaf;
+  readonly sample: number;
+}
+
+/** Output positions in raster order. */
+function* pixels({ height, width }: Shape): Generator<{ oy: number; ox: number }> {
+  for (let oy = 0; oy < height; oy++) for (let ox = 0; ox < width; ox++) yield { oy, ox };
+}
+
+export function createReferenceEngine(job: EngineJob, onTile: () => void): Engine {
+  const arithmetic = referenceArithmetic(job, 'f32');
+  let weights: Float32Array = new Float32Array();
+  return {
+    profile: F32_PROFILE,
+    async useWeights(given) {
+      weights = given;
+    },
+    async gradient(leaf, gradient) {
+      const result = arithmetic.gradient(weights, leaf, gradient);
+      onTile();
+      return result;
+    },
+    async evaluate(set, positions) {
+      const result = arithmetic.evaluate(weights, set, positions);
+      onTile();
+      return result;
+    },
+  };
+}

@@ -1,0 +1,359 @@
+// A thread of the pool: a long-lived piscina task that waits for commands in the shared memory.
+//
+// A step has two halves. First the threads take lanes from a counter, compute their leaves and add each gradient,
+// rounded to the grid, to a sum of their own. After a barrier each thread reduces its slice of the parameters over
+// all these sums, updates it into the other bank and digests its blocks. The last to arrive at the second barrier
+// extends the hash and publishes the step with one store. Until then nothing that the step reads has changed, so a
+// step in which a thread dies is simply done again.
+
+import { threadId, type MessagePort } from 'node:worker_threads';
+import { systemClock } from '../shared/clock.js';
+import type { Normalization } from '../shared/dataset.js';
+import { gradientBound } from '../shared/exact-sum.js';
+import type { Fault, Phase } from '../shared/faults.js';
+import { BLOCK_PARAMETERS, blockCount } from '../shared/hash.js';
+import { Schedule, type ScheduleOptions } from '../shared/schedule.js';
+import type { EngineName, OptimizerConfig } from '../shared/settings.js';
+import type { Engine } from './engines/engine.js';
+import { createReferenceEngine } from './engines/reference.js';
+import { createWasmEngine } from './engines/wasm.js';
+import { instantiateKernels } from './kernels.js';
+import {
+  commands,
+  control,
+  failures,
+  IDLE_PHASE,
+  phaseCode,
+  setNames,
+  STEP_NUMBERS,
+  stepField,
+  threadNumber,
+  threadWord,
+  viewMemory,
+  type Layout,
+  type MemoryPlan,
+} from './memory.js';
+
+/** Everything a thread needs to begin; it shares the memory and owns nothing that would be missed. */
+export interface ThreadTask {
+  readonly thread: number;
+  readonly memory: WebAssembly.Memory;
+  readonly kernelModule: WebAssembly.Module;
+  readonly layout: Layout;
+  readonly plan: MemoryPlan;
+  readonly engine: EngineName;
+  readonly schedule: ScheduleOptions;
+  readonly normalization: Normalization;
+  readonly optimizer: OptimizerConfig;
+  /** How long to spin at a barrier before sleeping: 0 when threads exceed cores. */
+  readonly spinMs: number;
+  readonly fault?: Fault;
+  /** Gets `ready` once, then `parked` after every command. */
+  readonly port: MessagePort;
+}
+
+export type ThreadMessage =
+  | { readonly type: 'ready'; readonly threadId: number }
+  | { readonly type: 'parked'; readonly command: number };
+
+/** Samples in a leaf of kind `evaluate`: its result does not depend on this. */
+const EVALUATION_LEAF = 256;
+
+export async function runThread(task: ThreadTask): Promise<void> {
+  const { thread, memory, layout, plan, schedule: scheduleOptions, normalization, optimizer } = task;
+  const { model, threads } = plan;
+  const views = viewMemory(memory, layout, plan);
+  const words = views.control;
+  const own = views.threads[thread];
+  const kernels = instantiateKernels(task.kernelModule, memory);
+  const schedule = new Schedule(scheduleOptions);
+  const bound = gradientBound(schedule.lanes);
+  const blocks = blockCount(model.parameterCount);
+  const fromBlock = Math.floor((thread * blocks) / threads);
+  const toBlock = Math.floor(((thread + 1) * blocks) / threads);
+  const engine = createEngine();
+  let fault = task.fault;
+
+  function createEngine(): Engine {
+    const job = { model, normalization, sets: views.sets, seed: scheduleOptions.seed, leaf: plan.leaf };
+    const { scratch } = layout.threads[thread];
+    return task.engine === 'wasm'
+      ? createWasmEngine(job, kernels, memory, scratch, showProgress)
+      : createReferenceEngine(job, showProgress);
+  }
+
+  function showProgress(): void {
+    Atomics.add(own.words, threadWord.progress, 1);
+  }
+
+  function enter(phase: Phase): void {
+    Atomics.store(own.words, threadWord.phase, phaseCode(phase));
+    showProgress();
+  }
+
+  function isFaultDue(phase: Phase, step: number): boolean {
+    return fault?.phase === phase && step + 1 >= fault.step;
+  }
+
+  function fail(): void {
+    const { kind } = fault!;
+    fault = undefined;
+    if (kind === 'exit') process.exit(13);
+    if (kind === 'throw') throw new Error('injected fault');
+    if (kind === 'trap') kernels.trap();
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  }
+
+  /** Does `work` on this thread's slice of blocks; a fault that is due strikes in its middle. */
+  function onSlice(phase: Phase, step: number, work: (from: number, to: number) => void): void {
+    enter(phase);
+    if (isFaultDue(phase, step)) {
+      work(fromBlock, Math.floor((fromBlock + toBlock) / 2));
+      fail();
+    }
+    work(fromBlock, toBlock);
+  }
+
+  function isStopped(): boolean {
+    return Atomics.load(words, control.stop) !== 0;
+  }
+
+  /** Makes everyone park, with the reason if it is the first. */
+  function stopFor(failure: number, step: number, lane: number, tensor: number): void {
+    if (Atomics.compareExchange(words, control.failure, failures.none, failure) === failures.none) {
+      words[control.failureStep] = step;
+      words[control.failureLane] = lane;
+      words[control.failureTensor] = tensor;
+      words[control.failureThread] = thread;
+    }
+    stopAll(words);
+  }
+
+  /**
+   * Waits until all threads have arrived; the last one does `lastAction` first. Returns false at a stop.
+   * Spins for a while, since leaves end within some tens of microseconds of each other, then sleeps.
+   */
+  function barrier(lastAction: () => void): boolean {
+    const generation = Atomics.load(words, control.generation);
+    if (isStopped()) return false;
+    if (Atomics.add(words, control.arrived, 1) === threads - 1) {
+      lastAction();
+      Atomics.store(words, control.arrived, 0);
+      Atomics.add(words, control.generation, 1);
+      Atomics.notify(words, control.generation);
+      return true;
+    }
+    Atomics.store(own.words, threadWord.waiting, 1);
+    waitForChange(control.generation, generation);
+    Atomics.store(own.words, threadWord.waiting, 0);
+    return !isStopped();
+  }
+
+  function waitForChange(word: number, from: number): void {
+    if (task.spinMs > 0) {
+      const endMs = systemClock.nowMs() + task.spinMs;
+      do {
+        for (let i = 0; i < 200; i++) if (Atomics.load(words, word) !== from) return;
+      } while (systemClock.nowMs() < endMs);
+    }
+    while (Atomics.load(words, word) === from) Atomics.wait(words, word, from);
+  }
+
+  function tableEntry(step: number): number {
+    return (step - words[control.tableStep] + 1) * STEP_NUMBERS;
+  }
+
+  async function trainSpan(): Promise<void> {
+    for (let step = words[control.firstStep]; step < words[control.endStep]; step++) {
+      const startMs = systemClock.nowMs();
+      await computeLeaves(step);
+      own.numbers[threadNumber.busyMs] += systemClock.nowMs() - startMs;
+      if (!barrier(() => Atomics.store(words, control.nextLeaf, 0))) return;
+
+      const sliceMs = systemClock.nowMs();
+      updateSlice(step);
+      own.numbers[threadNumber.busyMs] += systemClock.nowMs() - sliceMs;
+      if (!barrier(() => publish(step))) return;
+    }
+  }
+
+  async function computeLeaves(step: number): Promise<void> {
+    enter('leaf');
+    await engine.useWeights(views.banks[step & 1].weights);
+    const part = layout.parts + thread * model.paddedCount * 8;
+    own.numbers[threadNumber.lossSum] = 0;
+    own.numbers[threadNumber.correct] = 0;
+    let added = 0;
+    while (!isStopped()) {
+      const lane = Atomics.add(words, control.nextLeaf, 1);
+      if (lane >= schedule.lanes) break;
+      const positions = schedule.leafPositions(step, lane);
+      if (positions.length === 0) continue;
+      const result = await engine.gradient({ step, lane, positions }, own.gradient);
+      const gradientAt = own.gradient.byteOffset;
+      const isWithin = kernels.addLeaf(gradientAt, part, model.paddedCount, bound, added === 0 ? 1 : 0);
+      if (isWithin !== 1 || !result.isLossFinite) {
+        stopFor(failures.badLeaf, step, lane, badTensor(step));
+        break;
+      }
+      own.numbers[threadNumber.lossSum] += result.lossSum;
+      own.numbers[threadNumber.correct] += result.correct;
+      own.numbers[threadNumber.leaves] += 1;
+      added++;
+      if (isFaultDue('leaf', step)) fail();
+    }
+    views.present[thread] = added > 0 ? 1 : 0;
+    if (isFaultDue('leaf', step)) fail();
+  }
+
+  /** Where a bad leaf comes from: a tensor with bad weights, else the last layer whose gradient is bad, else the loss. */
+  function badTensor(step: number): number {
+    const { weights } = views.banks[step & 1];
+    const isBad = (values: Float32Array, most: number): ((index: number) => boolean) => {
+      return index => {
+        const { offset, size } = model.tensors[index];
+        return values.subarray(offset, offset + size).some(value => !(Math.abs(value) <= most));
+      };
+    };
+    const indexes = model.tensors.map((_, index) => index);
+    return (
+      indexes.find(isBad(weights, Number.MAX_VALUE)) ?? indexes.findLast(isBad(own.gradient, bound)) ?? -1
+    );
+  }
+
+  function updateSlice(step: number): void {
+    const { sums, parts, present, digests, banks } = layout;
+    const from = banks[step & 1];
+    const to = banks[(step + 1) & 1];
+    onSlice('reduce', step, (first, end) => {
+      const [a, b] = [first * BLOCK_PARAMETERS, end * BLOCK_PARAMETERS];
+      kernels.reduce(sums, parts, model.paddedCount, present, threads, a, b);
+    });
+    onSlice('update', step, (first, end) => {
+      const [a, b] = [first * BLOCK_PARAMETERS, end * BLOCK_PARAMETERS];
+      if (!updateBlocks(step, from, to, a, b)) stopFor(failures.badWeights, step, 0, -1);
+    });
+    onSlice('hash', step, (first, end) => kernels.digestBlocks(to.weights, digests, first, end));
+  }
+
+  function updateBlocks(
+    step: number,
+    from: Layout['banks'][0],
+    to: Layout['banks'][0],
+    a: number,
+    b: number,
+  ): boolean {
+    const entry = views.steps.subarray(tableEntry(step), tableEntry(step) + STEP_NUMBERS);
+    const inverseSamples = 1 / entry[stepField.samples];
+    const stepSize = entry[stepField.stepSize];
+    if (optimizer.name === 'sgd') {
+      const { momentum, nesterov, weightDecay } = optimizer;
+      const flag = nesterov ? 1 : 0;
+      return (
+        kernels.updateSgd(
+          from.weights,
+          from.first,
+          to.weights,
+          to.first,
+          layout.sums,
+          a,
+          b,
+          inverseSamples,
+          stepSize,
+          momentum,
+          flag,
+          weightDecay,
+        ) === 1
+      );
+    }
+    const { beta1, beta2, epsilon, weightDecay } = optimizer;
+    return (
+      kernels.updateAdam(
+        from.weights,
+        from.first,
+        from.second,
+        to.weights,
+        to.first,
+        to.second,
+        layout.sums,
+        a,
+        b,
+        inverseSamples,
+        stepSize,
+        beta1,
+        1 - beta1,
+        beta2,
+        1 - beta2,
+        epsilon,
+        entry[stepField.secondMomentScale],
+        optimizer.name === 'adamw' ? 0 : weightDecay,
+        entry[stepField.decayFactor],
+      ) === 1
+    );
+  }
+
+  /** By the last thread at the end of a step, while all others wait. */
+  function publish(step: number): void {
+    const at = tableEntry(step);
+    const previous = layout.steps + (at - STEP_NUMBERS) * 8;
+    kernels.chainHash(previous, layout.steps + at * 8, step + 1, layout.digests, blocks);
+    views.steps[at + stepField.lossSum] = sumOverThreads(threadNumber.lossSum);
+    views.steps[at + stepField.correct] = sumOverThreads(threadNumber.correct);
+    Atomics.store(words, control.published, step + 1);
+  }
+
+  function sumOverThreads(number: number): number {
+    return views.threads.reduce((sum, { numbers }) => sum + numbers[number], 0);
+  }
+
+  async function evaluate(): Promise<void> {
+    const set = setNames[words[control.set]];
+    const step = Atomics.load(words, control.published);
+    const samples = plan.samples[set];
+    const startMs = systemClock.nowMs();
+    enter('evaluate');
+    await engine.useWeights(views.banks[step & 1].weights);
+    own.numbers[threadNumber.lossSum] = 0;
+    own.numbers[threadNumber.correct] = 0;
+    while (!isStopped()) {
+      const from = Atomics.add(words, control.nextLeaf, 1) * EVALUATION_LEAF;
+      if (from >= samples) break;
+      const length = Math.min(EVALUATION_LEAF, samples - from);
+      const result = await engine.evaluate(
+        set,
+        Uint32Array.from({ length }, (_, i) => from + i),
+      );
+      if (!result.isLossFinite) stopFor(failures.badLeaf, step, -1, badTensor(step));
+      own.numbers[threadNumber.lossSum] += result.lossSum;
+      own.numbers[threadNumber.correct] += result.correct;
+      // `step` counts updates done here, one more than the step that a fault in training would name.
+      if (isFaultDue('evaluate', step - 1)) fail();
+    }
+    if (isFaultDue('evaluate', step - 1)) fail();
+    own.numbers[threadNumber.busyMs] += systemClock.nowMs() - startMs;
+  }
+
+  const say = (message: ThreadMessage): void => task.port.postMessage(message);
+  let seen = Atomics.load(words, control.command);
+  say({ type: 'ready', threadId });
+  for (;;) {
+    Atomics.store(own.words, threadWord.phase, IDLE_PHASE);
+    waitForChange(control.command, seen);
+    seen = Atomics.load(words, control.command);
+    const kind = words[control.kind];
+    if (kind === commands.close) break;
+    if (kind === commands.train) await trainSpan();
+    else await evaluate();
+    say({ type: 'parked', command: seen });
+  }
+  task.port.close();
+}
+
+export default runThread;
+
+/** Sets the stop word and wakes everyone who waits at the barrier. */
+export function stopAll(words: Int32Array): void {
+  Atomics.store(words, control.stop, 1);
+  Atomics.add(words, control.generation, 1);
+  Atomics.notify(words, control.generation);
+}
