@@ -42,7 +42,12 @@ export async function run({ job, node, folder, clock, startMs, emit, signal }: R
   let evaluated = { trainLoss: NaN, trainAccuracy: NaN, testLoss: NaN, testAccuracy: NaN };
 
   for (let step = 0; step < totalSteps;) {
-    signal?.throwIfAborted();
+    if (signal?.aborted) {
+      throw new LockstepError(
+        'LOCKSTEP_INTERRUPTED',
+        `Interrupted after step ${step} of ${totalSteps}; ${folder.dir} holds its metrics and no weights.`,
+      );
+    }
     const epoch = Math.floor(step / stepsPerEpoch) + 1;
     const epochEnd = Math.min(epoch * stepsPerEpoch, totalSteps);
     const span: UpdateScalars[] = [];
@@ -151,12 +156,4 @@ async function evaluate(node: LocalNode) {
     testLoss: test.loss,
     testAccuracy: test.accuracy,
   };
-}
-
-/** The reason with which a run is aborted, so that `throwIfAborted` throws a coded error. */
-export function interruption(): LockstepError {
-  return new LockstepError(
-    'LOCKSTEP_INTERRUPTED',
-    'The run was interrupted before its end; its folder holds no weights.',
-  );
 }

@@ -5,19 +5,21 @@ import { loadMnist } from '../coordinator/mnist.js';
 import { run } from '../coordinator/run.js';
 import { RunFolder } from '../coordinator/run-folder.js';
 import { systemClock } from '../shared/clock.js';
+import { LockstepError, messageOf } from '../shared/errors.js';
 import type { RunEvent, RunEventBody, RunResult } from '../shared/events.js';
 import type { Fault } from '../shared/faults.js';
 import { compileModel } from '../shared/model.js';
 import { presetSpec } from '../shared/presets.js';
-import { createJob, resolveSettings, type TrainSettings } from '../shared/settings.js';
+import { createJob, resolveSettings, type Job, type TrainSettings } from '../shared/settings.js';
 import { F32_PROFILE } from '../worker/engines/engine.js';
 import { createPool } from '../worker/pool.js';
 
 export interface TrainOptions extends Partial<TrainSettings> {
   /** The run folder; by default `runs/<model>-<n>` in the working directory. */
   readonly out?: string | undefined;
+  /** Is told everything that happens, in order. */
   readonly onEvent?: (event: RunEvent) => void;
-  /** Ends the run at the next step boundary; the promise then rejects with the signal's reason. */
+  /** Ends the run at the next step boundary; the promise then rejects with LOCKSTEP_INTERRUPTED. */
   readonly signal?: AbortSignal;
   /** A fault to inject, see `docs/faults.md`. */
   readonly fault?: Fault | undefined;
@@ -25,80 +27,94 @@ export interface TrainOptions extends Partial<TrainSettings> {
 
 /**
  * Trains a model on MNIST with worker threads of this process, and keeps the result in a run folder.
- * @throws LockstepError with a code of `docs/errors.md`
+ * @throws LockstepError with a code of `docs/errors.md`, after an `error` event that says the same
  */
 export async function train(options: TrainOptions = {}): Promise<RunResult> {
-  const { out, onEvent, signal, fault, ...chosen } = options;
-  const clock = systemClock;
-  const startMs = clock.nowMs();
+  const { onEvent, ...rest } = options;
+  const startMs = systemClock.nowMs();
   let lastStep = 0;
   const emit = (event: RunEventBody, step = lastStep): void => {
     lastStep = step;
-    onEvent?.({ ...event, step, timeMs: clock.nowMs() - startMs });
+    onEvent?.({ ...event, step, timeMs: systemClock.nowMs() - startMs });
   };
+  try {
+    const result = await trainJob(rest, startMs, emit);
+    emit({ type: 'done', ...result }, result.steps);
+    return result;
+  } catch (error) {
+    const code = error instanceof LockstepError ? error.code : 'LOCKSTEP_INTERNAL';
+    emit({ type: 'error', code, message: messageOf(error) });
+    throw error;
+  }
+}
 
+async function trainJob(
+  { out, signal, fault, ...chosen }: Omit<TrainOptions, 'onEvent'>,
+  startMs: number,
+  emit: (event: RunEventBody, step?: number) => void,
+): Promise<RunResult> {
   const settings = resolveSettings(chosen);
   const cores = availableParallelism();
-  const workers = settings.workers === 'auto' ? cores : settings.workers;
+  const threads = settings.workers === 'auto' ? cores : settings.workers;
   const dataset = loadMnist();
   const model = compileModel(presetSpec(settings.model, dataset.classes), dataset.shape, dataset.classes);
   const job = createJob(settings, model, dataset, F32_PROFILE);
-  const { bits, stepsPerEpoch, totalSteps, normalization } = job;
-  const lanes = bits.batch / bits.leaf;
-  const folder = RunFolder.create(out, settings.model, {
-    settings: { ...settings, workers },
-    bits,
-    normalization,
-    totalSteps,
-  });
-  emit({
-    type: 'start',
-    model: settings.model,
-    parameters: model.parameterCount,
-    dataset: dataset.name,
-    trainSamples: dataset.train.labels.length,
-    testSamples: dataset.test.labels.length,
-    epochs: settings.epochs,
-    totalSteps,
-    stepsPerEpoch,
-    batch: bits.batch,
-    leaf: bits.leaf,
-    lanes,
-    workers,
-    engine: settings.engine,
-    profile: bits.profile,
-    seed: settings.seed,
-    runDir: folder.dir,
-  });
-  if (lanes < workers) {
-    emit({
-      type: 'warning',
-      message:
-        `${workers} workers share ${lanes} lanes, so ${workers - lanes} will have no work: ` +
-        `a larger --batch or a smaller --leaf gives more lanes (and other bits).`,
-    });
-  }
-  if (fault && fault.thread >= workers) {
-    emit({
-      type: 'warning',
-      message: `LOCKSTEP_INJECT names thread ${fault.thread}, and there are ${workers}.`,
-    });
-  }
-  const node = await createPool({
-    job,
-    dataset,
-    threads: workers,
-    cores,
-    clock,
-    fault,
-    onThreadLost: ({ step, ...lost }) => emit({ type: 'thread-lost', ...lost }, step),
-  });
+  const folder = RunFolder.create(out, settings.model, runConfig(job, threads));
   try {
-    const result = await run({ job, node, folder, clock, startMs, emit, signal });
-    emit({ type: 'done', ...result });
-    return result;
+    emit({
+      type: 'start',
+      model: settings.model,
+      parameters: model.parameterCount,
+      dataset: dataset.name,
+      trainSamples: dataset.train.labels.length,
+      testSamples: dataset.test.labels.length,
+      epochs: settings.epochs,
+      totalSteps: job.totalSteps,
+      stepsPerEpoch: job.stepsPerEpoch,
+      batch: job.bits.batch,
+      leaf: job.bits.leaf,
+      lanes: job.lanes,
+      workers: threads,
+      engine: settings.engine,
+      profile: job.bits.profile,
+      seed: settings.seed,
+      runDir: folder.dir,
+    });
+    for (const message of warnings(job, threads, fault)) emit({ type: 'warning', message });
+    const node = await createPool({
+      job,
+      dataset,
+      threads,
+      cores,
+      clock: systemClock,
+      fault,
+      onThreadLost: ({ step, ...lost }) => emit({ type: 'thread-lost', ...lost }, step),
+    });
+    try {
+      return await run({ job, node, folder, clock: systemClock, startMs, emit, signal });
+    } finally {
+      await node.close();
+    }
   } finally {
-    await node.close();
     folder.close();
   }
+}
+
+/** What `config.json` keeps: every setting, and apart from them exactly those that decide bits. */
+function runConfig({ settings, bits, normalization, totalSteps }: Job, workers: number): object {
+  return { settings: { ...settings, workers, leaf: bits.leaf }, bits, normalization, totalSteps };
+}
+
+function warnings({ lanes }: Job, threads: number, fault: Fault | undefined): string[] {
+  const found: string[] = [];
+  if (lanes < threads) {
+    found.push(
+      `${threads} workers share ${lanes} lanes, so ${threads - lanes} of them have no leaves to compute: ` +
+        'a larger batch or a smaller leaf gives more lanes (and other bits).',
+    );
+  }
+  if (fault && fault.thread >= threads) {
+    found.push(`The fault to inject names thread ${fault.thread}; there are threads 0 to ${threads - 1}.`);
+  }
+  return found;
 }

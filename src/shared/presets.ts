@@ -4,7 +4,7 @@ import type { TrainSettings } from './settings.js';
 import type { LayerSpec, ModelSpec } from './model.js';
 
 export interface Preset {
-  readonly describe: string;
+  readonly about: string;
   /** The layers, for images of a dataset with `classes` classes. */
   readonly layers: (classes: number) => LayerSpec[];
   readonly settings: Partial<TrainSettings>;
@@ -30,12 +30,12 @@ function lenet5(classes: number, regularization: LayerSpec[]): LayerSpec[] {
 
 export const presets: Record<string, Preset> = {
   lenet5: {
-    describe: 'LeNet-5: two convolutions, three dense layers, ReLU and max-pooling',
+    about: 'LeNet-5: two convolutions, three dense layers, ReLU and max-pooling',
     layers: classes => lenet5(classes, []),
     settings: {},
   },
   mlp: {
-    describe: 'one hidden layer of 20 units',
+    about: 'one hidden layer of 20 units',
     layers: classes => [
       { type: 'flatten' },
       { type: 'dense', units: 20 },
@@ -45,7 +45,7 @@ export const presets: Record<string, Preset> = {
     settings: {},
   },
   'lenet5-regularized': {
-    describe: 'LeNet-5 with weight decay and dropout after the first hidden dense layer',
+    about: 'LeNet-5 with weight decay and dropout after the first hidden dense layer',
     layers: classes => lenet5(classes, [{ type: 'dropout', rate: 0.5 }]),
     settings: { weightDecay: 1e-4 },
   },

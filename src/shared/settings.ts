@@ -165,6 +165,7 @@ export interface Job {
   readonly bits: BitSettings;
   /** Of the training set; follows from the dataset's digest. */
   readonly normalization: Normalization;
+  readonly lanes: number;
   readonly stepsPerEpoch: number;
   readonly totalSteps: number;
 }
@@ -172,12 +173,13 @@ export interface Job {
 export function createJob(settings: TrainSettings, model: Model, dataset: Dataset, profile: string): Job {
   const { batch, seed } = settings;
   const leaf = settings.leaf ?? defaultLeaf(batch);
-  const { stepsPerEpoch } = new Schedule({ samples: dataset.train.labels.length, seed, batch, leaf });
+  const { lanes, stepsPerEpoch } = new Schedule({ samples: dataset.train.labels.length, seed, batch, leaf });
   const steps = totalSteps(settings, stepsPerEpoch);
   return {
     settings,
     model,
     normalization: normalizationOf(dataset.train.images),
+    lanes,
     stepsPerEpoch,
     totalSteps: steps,
     bits: {

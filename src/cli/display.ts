@@ -1,0 +1,147 @@
+// How a run is shown: a progress bar on a terminal, plain lines elsewhere, JSON for programs.
+
+import { MultiBar, type SingleBar } from 'cli-progress';
+import colors from 'picocolors';
+import type { EventOf, RunEvent } from '../library/index.js';
+
+export interface Display {
+  show(event: RunEvent): void;
+  /** Leaves the terminal as it was. */
+  end(): void;
+}
+
+export function chooseDisplay({
+  json,
+  quiet,
+}: {
+  json?: boolean | undefined;
+  quiet?: boolean | undefined;
+}): Display {
+  if (json) return jsonDisplay;
+  if (quiet) return { show: () => {}, end: () => {} };
+  return process.stdout.isTTY ? new TerminalDisplay() : plainDisplay;
+}
+
+const jsonDisplay: Display = {
+  show: event => process.stdout.write(`${JSON.stringify(event)}\n`),
+  end: () => {},
+};
+
+const plainDisplay: Display = {
+  show(event) {
+    const line = describe(event);
+    if (line !== undefined) process.stdout.write(`${line}\n`);
+  },
+  end: () => {},
+};
+
+/** The same lines, above a bar that shows where the run is. */
+class TerminalDisplay implements Display {
+  readonly #bars = new MultiBar({
+    format:
+      '{bar} {percentage}%  epoch {epoch}  {rate} images/s  loss {loss}  accuracy {accuracy}  ETA {eta_formatted}',
+    stream: process.stdout,
+    barsize: 20,
+    hideCursor: true,
+    clearOnComplete: true,
+    gracefulExit: false,
+    emptyOnZero: true,
+    etaBuffer: 50,
+  });
+  #bar: SingleBar | undefined;
+  #epochs = 0;
+
+  show(event: RunEvent): void {
+    if (event.type === 'start') this.#epochs = event.epochs;
+    const line = describe(event);
+    if (event.type === 'done') this.end();
+    if (line !== undefined) {
+      if (this.#bar) {
+        this.#bars.log(`${line}\n`);
+        this.#bars.update();
+      } else {
+        process.stdout.write(`${line}\n`);
+      }
+    }
+    if (event.type === 'start') {
+      const unknown = { epoch: `1/${event.epochs}`, rate: '-', loss: '-', accuracy: '-' };
+      this.#bar = this.#bars.create(event.totalSteps, 0, unknown);
+    }
+    if (event.type === 'step') {
+      this.#bar?.update(event.step, {
+        epoch: `${event.epoch}/${this.#epochs}`,
+        rate: integer(event.imagesPerSecond),
+        loss: event.loss.toFixed(4),
+        accuracy: percent(event.accuracy),
+      });
+    }
+  }
+
+  end(): void {
+    this.#bars.stop();
+    this.#bar = undefined;
+  }
+}
+
+/** The line that tells an event to a person, if it deserves one. */
+function describe(event: RunEvent): string | undefined {
+  switch (event.type) {
+    case 'start':
+      return describeStart(event);
+    case 'epoch':
+      return describeEpoch(event);
+    case 'done':
+      return describeDone(event);
+    case 'warning':
+      return `${colors.yellow('warning')}  ${event.message}`;
+    case 'thread-lost':
+      return (
+        `${colors.yellow('thread lost')}  thread ${event.thread} in phase ${event.phase} after step ${event.step}: ` +
+        `${event.reason}. It is replaced and the step done again; the result does not change.`
+      );
+    case 'step':
+    case 'error':
+      return undefined;
+  }
+}
+
+function describeStart(event: EventOf<'start'>): string {
+  const { model, parameters, dataset, trainSamples, testSamples, epochs, totalSteps, batch, leaf, lanes } =
+    event;
+  return [
+    `${colors.bold(model)} (${integer(parameters)} parameters) on ${dataset} ` +
+      `(${integer(trainSamples)} training images, ${integer(testSamples)} test images)`,
+    `${integer(totalSteps)} steps in ${epochs} epochs, ${batch} images a step in ${lanes} lanes of ${leaf}; ` +
+      `${event.workers} ${event.workers === 1 ? 'worker' : 'workers'}, engine ${event.engine}, seed ${event.seed}`,
+  ].join('\n');
+}
+
+function describeEpoch(event: EventOf<'epoch'>): string {
+  return (
+    `epoch ${event.epoch}  train loss ${event.trainLoss.toFixed(4)}, accuracy ${percent(event.trainAccuracy)}  ` +
+    `test loss ${event.testLoss.toFixed(4)}, accuracy ${percent(event.testAccuracy)}  ` +
+    colors.dim(`${integer(event.imagesPerSecond)} images/s`)
+  );
+}
+
+function describeDone(event: EventOf<'done'>): string {
+  const { threads } = event;
+  const leaves = threads.reduce((sum, thread) => sum + thread.leaves, 0);
+  const shares = threads.map(thread => `${Math.round((100 * thread.leaves) / leaves)} %`).join(', ');
+  return [
+    `${colors.green('done')} in ${event.seconds.toFixed(1)} s: test accuracy ${colors.bold(percent(event.testAccuracy))}, ` +
+      `test loss ${event.testLoss.toFixed(4)}, ${integer(event.imagesPerSecond)} images/s`,
+    `  hash            ${event.hash}`,
+    `  weights SHA-256 ${event.weightsSha256}`,
+    `  leaves          ${integer(leaves)}, by thread ${shares}`,
+    `  kept in         ${event.runDir}`,
+  ].join('\n');
+}
+
+function integer(value: number): string {
+  return Math.round(value).toLocaleString('en-US');
+}
+
+function percent(fraction: number): string {
+  return `${(fraction * 100).toFixed(2)} %`;
+}

@@ -1,0 +1,44 @@
+// `lockstep model NAME`: the layer table of a preset.
+
+import Table from 'cli-table3';
+import colors from 'picocolors';
+import type { Argv, CommandModule } from 'yargs';
+import { describeModel, type ModelDescription } from '../library/index.js';
+import { presetNames } from '../shared/presets.js';
+
+interface Arguments {
+  name: string;
+  json: boolean;
+}
+
+const flags = { json: { type: 'boolean', default: false, describe: 'Print one JSON object' } } as const;
+
+export const modelFlags = Object.keys(flags);
+
+export const modelCommand: CommandModule<object, Arguments> = {
+  command: 'model <name>',
+  describe: 'Show the layers of a model with output shapes and parameter counts',
+  builder: (yargs): Argv<Arguments> =>
+    yargs
+      .positional('name', { type: 'string', choices: presetNames, demandOption: true, describe: 'The model' })
+      .options(flags)
+      .example('$0 model lenet5', 'The layers of LeNet-5'),
+  handler: ({ name, json }) => {
+    const description = describeModel(name);
+    process.stdout.write(json ? `${JSON.stringify(description)}\n` : `${layerTable(description)}\n`);
+  },
+};
+
+function layerTable({ model, about, input, layers, parameters }: ModelDescription): string {
+  const table = new Table({
+    head: ['layer', 'type', 'output', 'parameters', 'kernel + bias'],
+    colAligns: ['left', 'left', 'left', 'right', 'left'],
+    style: { head: [], border: [], compact: true },
+  });
+  table.push(['input', '', input, '', '']);
+  for (const { name, type, output, parameters: count, arithmetic } of layers) {
+    table.push([name, type, output, count > 0 ? count.toLocaleString('en-US') : '', arithmetic]);
+  }
+  table.push(['total', '', '', colors.bold(parameters.toLocaleString('en-US')), '']);
+  return `${colors.bold(model)}: ${about}\n${table.toString()}`;
+}

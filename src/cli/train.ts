@@ -1,0 +1,166 @@
+// `lockstep train [model]`: flags in, events out.
+
+import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } from 'yargs';
+import { train, type TrainOptions } from '../library/index.js';
+import { LockstepError } from '../shared/errors.js';
+import { parseFault } from '../shared/faults.js';
+import { presetNames } from '../shared/presets.js';
+import { engineNames, learningRateScheduleNames, optimizerNames } from '../shared/settings.js';
+import { chooseDisplay } from './display.js';
+
+const flags = {
+  workers: {
+    type: 'string',
+    requiresArg: true,
+    describe: "Worker threads, or 'auto': one for each core",
+    defaultDescription: 'auto',
+  },
+  epochs: {
+    type: 'number',
+    requiresArg: true,
+    describe: 'Passes over the training set',
+    defaultDescription: '5',
+  },
+  'max-steps': { type: 'number', requiresArg: true, describe: 'End after so many steps at the latest' },
+  batch: { type: 'number', requiresArg: true, describe: 'Samples a step', defaultDescription: '64' },
+  leaf: {
+    type: 'number',
+    requiresArg: true,
+    describe: 'Samples of a lane in a step, a divisor of the batch',
+    defaultDescription: 'at least 8 lanes',
+  },
+  optimizer: {
+    choices: optimizerNames,
+    requiresArg: true,
+    describe: 'How weights are updated',
+    defaultDescription: 'adam',
+  },
+  lr: {
+    type: 'number',
+    requiresArg: true,
+    describe: 'Peak learning rate',
+    defaultDescription: '0.004; sgd: 0.05',
+  },
+  momentum: { type: 'number', requiresArg: true, describe: 'Of sgd', defaultDescription: '0.9' },
+  nesterov: { type: 'boolean', describe: 'Nesterov momentum, of sgd' },
+  'weight-decay': {
+    type: 'number',
+    requiresArg: true,
+    describe: 'L2 penalty; with adamw decoupled',
+    defaultDescription: '0; lenet5-regularized: 1e-4',
+  },
+  'lr-schedule': {
+    choices: learningRateScheduleNames,
+    requiresArg: true,
+    describe: 'How the learning rate changes over the run',
+    defaultDescription: 'one-cycle',
+  },
+  warmup: {
+    type: 'number',
+    requiresArg: true,
+    describe: 'Steps in which the learning rate rises',
+    defaultDescription: '0; one-cycle: 30 % of all',
+  },
+  seed: {
+    type: 'number',
+    requiresArg: true,
+    describe: 'Of initial weights, sample order and dropout',
+    defaultDescription: '1',
+  },
+  engine: { choices: engineNames, requiresArg: true, describe: 'What computes', defaultDescription: 'wasm' },
+  out: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'The run folder',
+    defaultDescription: 'runs/<model>-<n>',
+  },
+  json: { type: 'boolean', describe: 'Print one JSON object an event' },
+  quiet: { type: 'boolean', describe: 'Print errors only' },
+} as const;
+
+export const trainFlags = Object.keys(flags);
+
+/** Errors that an `error` event has told already. */
+export const toldErrors = new WeakSet<Error>();
+
+type Arguments = InferredOptionTypes<typeof flags> & { model: string | undefined };
+
+export const trainCommand: CommandModule<object, Arguments> = {
+  command: 'train [model]',
+  describe: 'Train a model on MNIST with worker threads',
+  builder: (yargs): Argv<Arguments> =>
+    yargs
+      .positional('model', {
+        type: 'string',
+        choices: presetNames,
+        describe: 'The model',
+        defaultDescription: 'lenet5',
+      })
+      .options(flags)
+      .example('$0 train', 'LeNet-5 for 5 epochs with every core')
+      .example('$0 train mlp --workers 4 --epochs 10', 'The small network, longer, with 4 threads')
+      .example('$0 train lenet5 --seed 7 --json', 'Events for a program to read')
+      .epilogue(
+        'Workers, engine and output decide no bits: the hash is the same for any of them.\n' +
+          "LOCKSTEP_INJECT='KIND:thread=1,step=300,phase=PHASE' makes a thread fail there: see docs/faults.md.",
+      ),
+  handler: async argv => {
+    const options = toOptions(argv);
+    const display = chooseDisplay(argv);
+    const interrupt = new AbortController();
+    const onSignal = (): void => {
+      if (interrupt.signal.aborted) process.exit(130);
+      interrupt.abort();
+    };
+    process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+    try {
+      await train({ ...options, signal: interrupt.signal, onEvent: event => display.show(event) });
+    } catch (error) {
+      if (error instanceof Error) toldErrors.add(error);
+      throw error;
+    } finally {
+      display.end();
+      process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+    }
+  },
+};
+
+function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
+  const { model, maxSteps, weightDecay, lrSchedule, out } = argv;
+  const { epochs, batch, leaf, optimizer, lr, momentum, nesterov, warmup, seed, engine } = argv;
+  const injected = process.env['LOCKSTEP_INJECT'];
+  const chosen = {
+    model,
+    workers: argv.workers === undefined ? undefined : toWorkers(argv.workers),
+    epochs,
+    maxSteps,
+    batch,
+    leaf,
+    optimizer,
+    lr,
+    momentum,
+    nesterov,
+    weightDecay,
+    lrSchedule,
+    warmup,
+    seed,
+    engine,
+  };
+  return { ...withoutUndefined(chosen), out, fault: injected ? parseFault(injected) : undefined };
+}
+
+function toWorkers(text: string): number | 'auto' {
+  if (text === 'auto') return text;
+  if (/^\d+$/.test(text)) return Number(text);
+  throw new LockstepError(
+    'LOCKSTEP_BAD_SETTING',
+    `Setting workers is '${text}', expected a number or 'auto'.`,
+  );
+}
+
+type Defined<T> = { [Key in keyof T]?: Exclude<T[Key], undefined> };
+
+function withoutUndefined<T extends object>(values: T): Defined<T> {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- fromEntries loses the key types
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Defined<T>;
+}
