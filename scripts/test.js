@@ -20,7 +20,7 @@ if (sources.length === 0) {
 const files = sources.map(name => join(root, 'dist-test', name.replace(/\.ts$/, '.js')));
 const { status } = spawnSync(
   process.execPath,
-  ['--test', `--test-concurrency=${availableParallelism()}`, ...files],
+  ['--test', '--test-reporter=spec', `--test-concurrency=${availableParallelism()}`, ...files],
   { cwd: root, stdio: 'inherit' },
 );
 process.exit(status ?? 1);

@@ -39,7 +39,7 @@ const flags = {
     type: 'number',
     requiresArg: true,
     describe: 'Peak learning rate',
-    defaultDescription: '0.004; sgd: 0.05',
+    defaultDescription: '0.004; mlp: 0.008; sgd: 0.05',
   },
   momentum: { type: 'number', requiresArg: true, describe: 'Of sgd', defaultDescription: '0.9' },
   nesterov: { type: 'boolean', describe: 'Nesterov momentum, of sgd' },

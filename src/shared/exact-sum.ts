@@ -3,21 +3,21 @@
 // Multiples of 2^-36 below 2^17 are integers of at most 53 bits, scaled; so their sums are exact, and any grouping,
 // any order and any retry gives the same bits. The kernels in `kernels/exact.ts` follow these scalar forms.
 
-/** Adding and subtracting 1.5 * 2^16 in f64 rounds |g| < 2^15 to the nearest multiple of 2^-36, ties to even. */
-export const GRADIENT_ROUNDER = 1.5 * 2 ** 16;
-/** The same for losses, |loss| < 2^31, on multiples of 2^-20. */
-export const LOSS_ROUNDER = 1.5 * 2 ** 32;
-/** A sample's loss may reach this; then the sum over any set of up to 2^17 samples is exact. */
-export const LOSS_BOUND = 2 ** 15;
+/** 1.5 * 2^16: adding and subtracting it in f64 rounds |g| < 2^15 to the nearest multiple of 2^-36, ties to even. */
+export const GRADIENT_ROUNDER = 98304;
+/** 1.5 * 2^32, the same for losses, |loss| < 2^31, on multiples of 2^-20. */
+export const LOSS_ROUNDER = 6442450944;
+/** 2^15. A sample's loss may reach this; then the sum over any set of up to 2^17 samples is exact. */
+export const LOSS_BOUND = 32768;
 
 /**
  * What a component of one leaf's gradient may reach, so that every partial sum over `lanes` leaves is exact: it stays
  * within 2^16, where each multiple of 2^-36 is a double. An f32 value, rounded down, for the kernel's comparison.
  */
 export function gradientBound(lanes: number): number {
-  const bound = Math.min(2 ** 15, 2 ** 16 / lanes);
+  const bound = Math.min(32768, 65536 / lanes);
   const nearest = Math.fround(bound);
-  return nearest <= bound ? nearest : Math.fround(bound * (1 - 2 ** -23));
+  return nearest <= bound ? nearest : Math.fround(bound * (1 - 1.1920928955078125e-7));
 }
 
 /** A gradient component on its grid. */

@@ -1,7 +1,7 @@
 // Initial weights, from the seed and the model alone.
 
 import type { Model } from './model.js';
-import { seedKey, streams, wordsOf } from './philox.js';
+import { seedKey, streams, WORD_COUNT, wordsOf } from './philox.js';
 
 /**
  * Uniform within +-1/sqrt(fanIn) for kernels and biases, as PyTorch initializes both layer kinds.
@@ -12,7 +12,7 @@ export function initialWeights(model: Model, seed: number): Float32Array {
   for (const [index, { offset, size, fanIn }] of model.tensors.entries()) {
     const word = wordsOf(seedKey(seed), index, 0, streams.initialWeights);
     const bound = 1 / Math.sqrt(fanIn);
-    for (let i = 0; i < size; i++) weights[offset + i] = ((word(i) + 0.5) / 2 ** 31 - 1) * bound;
+    for (let i = 0; i < size; i++) weights[offset + i] = (((word(i) + 0.5) / WORD_COUNT) * 2 - 1) * bound;
   }
   return weights;
 }

@@ -8,8 +8,8 @@ import type { LearningRateConfig, OptimizerConfig } from './settings.js';
 
 const f = Math.fround;
 
-/** Optimizer state of smaller magnitude becomes +0: denormal numbers would triple the cost of an update. */
-export const STATE_FLUSH_BOUND = 2 ** -100;
+/** 2^-100. Optimizer state of smaller magnitude becomes +0: denormal numbers would triple the cost of an update. */
+export const STATE_FLUSH_BOUND = 7.888609052210118e-31;
 
 /** What one update needs beside weights, state and sums: the same for every parameter. All are f32 values. */
 export interface UpdateScalars {

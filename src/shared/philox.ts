@@ -6,12 +6,15 @@
  */
 export const streams = { order: 1, lane: 2, initialWeights: 3, dropout: 4 } as const;
 
+/** How many unsigned words there are: 2^32. */
+export const WORD_COUNT = 4294967296;
+
 /** The 64-bit key of a generator, as two unsigned 32-bit words. */
 export type Key = readonly [number, number];
 
 /** The key that belongs to a seed, an integer in [0, 2^53). */
 export function seedKey(seed: number): Key {
-  return [seed >>> 0, Math.floor(seed / 2 ** 32)];
+  return [seed >>> 0, Math.floor(seed / WORD_COUNT)];
 }
 
 /** The high 32 bits of the 64-bit product of two unsigned 32-bit words. */
@@ -72,7 +75,7 @@ export function permutation(length: number, word: (index: number) => number): Ui
   const order = new Uint32Array(length);
   for (let i = 0; i < length; i++) order[i] = i;
   for (let i = length - 1; i > 0; i--) {
-    const j = Math.floor((word(i) * (i + 1)) / 2 ** 32);
+    const j = Math.floor((word(i) * (i + 1)) / WORD_COUNT);
     const held = order[i];
     order[i] = order[j]!;
     order[j] = held;

@@ -23,7 +23,7 @@ export const trainSettingsSchema = v.strictObject({
   workers: v.union([v.literal('auto'), v.pipe(count, v.maxValue(256))]),
   epochs: count,
   maxSteps: v.optional(count),
-  batch: v.pipe(count, v.maxValue(2 ** 20)),
+  batch: v.pipe(count, v.maxValue(1_048_576)),
   /** Samples of a lane in a step; by default a divisor of `batch`, see `defaultLeaf`. */
   leaf: v.optional(count),
   optimizer: v.picklist(optimizerNames),
@@ -68,11 +68,10 @@ const sgdLearningRate = 0.05;
  */
 export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
   const preset = presets[chosen.model ?? defaults.model];
-  const optimizer = chosen.optimizer ?? preset?.settings.optimizer ?? defaults.optimizer;
   const parsed = v.safeParse(trainSettingsSchema, {
     ...defaults,
-    ...(optimizer === 'sgd' && { lr: sgdLearningRate }),
     ...preset?.settings,
+    ...(chosen.optimizer === 'sgd' && { lr: sgdLearningRate }),
     ...Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined)),
   });
   if (!parsed.success) {

@@ -2,6 +2,7 @@
 
 import type { LabelledImages, Normalization, SetName } from '../../shared/dataset.js';
 import type { Model } from '../../shared/model.js';
+import { WORD_COUNT } from '../../shared/philox.js';
 
 export interface EngineJob {
   readonly model: Model;
@@ -53,5 +54,5 @@ export function dropoutCounter(leaf: Leaf, layerIndex: number, stream: number): 
 
 /** An element is dropped if its random 32-bit word is below this. */
 export function dropoutThreshold(rate: number): number {
-  return Math.floor(rate * 2 ** 32);
+  return Math.floor(rate * WORD_COUNT);
 }

@@ -1,0 +1,136 @@
+// A small dataset and model on which whole runs, with real threads, take a fraction of a second.
+
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { run } from '#dist/coordinator/run.js';
+import { RunFolder } from '#dist/coordinator/run-folder.js';
+import { systemClock } from '#dist/shared/clock.js';
+import { createDataset, type Dataset } from '#dist/shared/dataset.js';
+import type { RunEventBody, RunResult } from '#dist/shared/events.js';
+import type { Fault } from '#dist/shared/faults.js';
+import { compileModel, type ModelSpec } from '#dist/shared/model.js';
+import type { LostThread } from '#dist/shared/node.js';
+import { seedKey, wordsOf } from '#dist/shared/philox.js';
+import { createJob, resolveSettings, type Job, type TrainSettings } from '#dist/shared/settings.js';
+import { F32_PROFILE } from '#dist/worker/engines/engine.js';
+import { createPool } from '#dist/worker/pool.js';
+
+const shape = { height: 9, width: 7, channels: 1 };
+const classes = 3;
+
+export const tinyModel: ModelSpec = {
+  name: 'tiny',
+  layers: [
+    { type: 'conv2d', filters: 5, kernelSize: 3 },
+    { type: 'relu' },
+    { type: 'maxPool2d', poolSize: 2 },
+    { type: 'flatten' },
+    { type: 'dense', units: 11 },
+    { type: 'relu' },
+    { type: 'dropout', rate: 0.25 },
+    { type: 'dense', units: classes },
+  ],
+};
+
+/** Random images whose first pixels tell the label, so that there is something to learn. */
+export function tinyDataset(
+  samples = 203,
+  change?: (labels: Uint8Array, images: Uint8Array) => void,
+): Dataset {
+  const size = shape.height * shape.width;
+  const set = (count: number, stream: number) => {
+    const word = wordsOf(seedKey(11), stream, 0, 0);
+    const images = Uint8Array.from({ length: count * size }, (_, i) => word(i) & 0xff);
+    const labels = Uint8Array.from({ length: count }, (_, i) => Math.floor(images[i * size] / 86));
+    return { images, labels };
+  };
+  const train = set(samples, 1);
+  change?.(train.labels, train.images);
+  return createDataset({ name: 'tiny', shape, classes, train, test: set(50, 2) });
+}
+
+export function tinyJob(chosen: Partial<TrainSettings> = {}, dataset = tinyDataset(), spec = tinyModel): Job {
+  const settings = resolveSettings({ epochs: 3, batch: 24, leaf: 3, lr: 0.01, ...chosen });
+  return createJob(settings, compileModel(spec, dataset.shape, dataset.classes), dataset, F32_PROFILE);
+}
+
+export interface TinyRun {
+  readonly result: RunResult;
+  /** The hash after every step, as the folder keeps it. */
+  readonly hashes: readonly string[];
+  readonly events: readonly RunEventBody[];
+  readonly lost: readonly LostThread[];
+}
+
+export interface TinyOptions {
+  readonly threads?: number;
+  readonly dataset?: Dataset;
+  readonly job?: Job;
+  readonly fault?: Partial<Fault>;
+  /** The most steps of a span. */
+  readonly spanLimit?: number;
+  readonly signal?: AbortSignal;
+  readonly onEvent?: (event: RunEventBody) => void;
+}
+
+/** The real pool and the real run loop; the folder is removed afterwards. */
+export async function runTiny(options: TinyOptions = {}): Promise<TinyRun> {
+  const { threads = 2, dataset = tinyDataset(), spanLimit, signal, onEvent } = options;
+  const job = options.job ?? tinyJob({}, dataset);
+  const fault: Fault | undefined = options.fault && {
+    kind: 'throw',
+    thread: threads - 1,
+    step: 5,
+    phase: 'leaf',
+    times: 1,
+    ...options.fault,
+  };
+  const events: RunEventBody[] = [];
+  const lost: LostThread[] = [];
+  const dir = mkdtempSync(join(tmpdir(), 'lockstep-tiny-'));
+  const folder = RunFolder.create(join(dir, 'run'), 'tiny', {});
+  const node = await createPool({
+    job,
+    dataset,
+    threads,
+    cores: 2,
+    clock: systemClock,
+    fault,
+    onThreadLost: thread => lost.push(thread),
+  });
+  try {
+    const result = await run({
+      job,
+      node: spanLimit === undefined ? node : withSpanLimit(node, spanLimit),
+      folder,
+      clock: systemClock,
+      startMs: systemClock.nowMs(),
+      emit: event => {
+        events.push(event);
+        onEvent?.(event);
+      },
+      signal,
+    });
+    const hashes = readFileSync(join(folder.dir, 'hashes.txt'), 'utf8').trimEnd().split('\n');
+    return { result, hashes, events, lost };
+  } finally {
+    await node.close();
+    folder.close();
+    rmSync(dir, { recursive: true });
+  }
+}
+
+type Node = Awaited<ReturnType<typeof createPool>>;
+
+function withSpanLimit(node: Node, spanLimit: number): Node {
+  return {
+    threads: node.threads,
+    spanLimit,
+    train: (firstStep, scalars) => node.train(firstStep, scalars),
+    evaluate: set => node.evaluate(set),
+    weights: () => node.weights(),
+    reports: () => node.reports(),
+    close: () => node.close(),
+  };
+}

@@ -1,0 +1,194 @@
+// The pool: equal bits for any number of threads and any span, and through every death of a thread.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { tensorBytes } from '#dist/coordinator/safetensors.js';
+import { faultKinds, phases } from '#dist/shared/faults.js';
+import { sha256 } from '#dist/shared/hash.js';
+import { trainPlainly } from '../support/plain-training.js';
+import { runTiny, tinyDataset, tinyJob } from '../support/tiny.js';
+
+/** What every run of the tiny job must give: kept here so that a change of bits is seen and must be explained. */
+const golden = {
+  hash: 'b4130dfa96ba033d',
+  weightsSha256: '4bff4eb6f74faec7ee1816985d62794b8971b59f155ecfa8e2ec3392137dfd83',
+};
+
+function bitsOf({
+  hash,
+  weightsSha256,
+  trainLoss,
+  testLoss,
+  testAccuracy,
+}: Awaited<ReturnType<typeof runTiny>>['result']) {
+  return { hash, weightsSha256, trainLoss, testLoss, testAccuracy };
+}
+
+test('the tiny run has the bits it always had', async () => {
+  const { hash, weightsSha256 } = (await runTiny()).result;
+  assert.deepEqual({ hash, weightsSha256 }, golden);
+});
+
+for (const chosen of [
+  {},
+  { optimizer: 'sgd', nesterov: true, weightDecay: 0.01, lr: 0.05 },
+  { optimizer: 'adamw', weightDecay: 0.1, lrSchedule: 'cosine', warmup: 3 },
+  { batch: 21, leaf: 7, lrSchedule: 'constant' },
+] as const) {
+  test(`threads, barriers and banks give what plain loops give: ${JSON.stringify(chosen)}`, async () => {
+    const dataset = tinyDataset();
+    const job = tinyJob(chosen, dataset);
+    const plain = trainPlainly(job, dataset);
+    const { result, hashes } = await runTiny({
+      job,
+      dataset,
+      threads: 3,
+      fault: { kind: 'throw', phase: 'update' },
+    });
+    assert.deepEqual(hashes, plain.hashes);
+    assert.equal(result.weightsSha256, sha256(tensorBytes(plain.weights)));
+  });
+}
+
+for (const threads of [1, 3, 4, 7]) {
+  test(`${threads} threads give the bits of 2`, async () => {
+    assert.deepEqual(bitsOf((await runTiny({ threads })).result), bitsOf((await runTiny()).result));
+  });
+}
+
+for (const spanLimit of [1, 2, 512]) {
+  test(`spans of at most ${spanLimit} steps give the same bits`, async () => {
+    assert.equal((await runTiny({ spanLimit })).result.hash, golden.hash);
+  });
+}
+
+test('threads without a lane change nothing', async () => {
+  const job = tinyJob({ batch: 6, leaf: 3 });
+  const [few, many] = [await runTiny({ job, threads: 1 }), await runTiny({ job, threads: 5 })];
+  assert.deepEqual(bitsOf(many.result), bitsOf(few.result));
+});
+
+for (const optimizer of ['sgd', 'adamw'] as const) {
+  test(`${optimizer} gives the same bits on 1 and 3 threads`, async () => {
+    const job = tinyJob({ optimizer, nesterov: optimizer === 'sgd', weightDecay: 0.01, lr: 0.02 });
+    const [one, three] = [await runTiny({ job, threads: 1 }), await runTiny({ job, threads: 3 })];
+    assert.deepEqual(bitsOf(three.result), bitsOf(one.result));
+  });
+}
+
+test('the reference engine gives the bits of the wasm engine', async () => {
+  const reference = await runTiny({ job: tinyJob({ engine: 'reference' }), threads: 3 });
+  assert.equal(reference.result.hash, golden.hash);
+  assert.equal(reference.result.weightsSha256, golden.weightsSha256);
+});
+
+test('another seed, another label or another pixel gives another hash and other weights', async () => {
+  const results = [
+    (await runTiny()).result,
+    (await runTiny({ job: tinyJob({ seed: 2 }) })).result,
+    ...(await Promise.all(
+      [
+        (labels: Uint8Array) => void (labels[77] = (labels[77] + 1) % 3),
+        (_: Uint8Array, images: Uint8Array) => void (images[4321] ^= 1),
+      ].map(async change => {
+        const dataset = tinyDataset(203, change);
+        return (await runTiny({ dataset, job: tinyJob({}, dataset) })).result;
+      }),
+    )),
+  ];
+  assert.equal(new Set(results.map(({ hash }) => hash)).size, 4);
+  assert.equal(new Set(results.map(({ weightsSha256 }) => weightsSha256)).size, 4);
+});
+
+test('an epoch of one step over the whole training set runs', async () => {
+  const dataset = tinyDataset(120);
+  const job = tinyJob({ batch: 120, leaf: 5, epochs: 2, lrSchedule: 'constant' }, dataset);
+  const [one, three] = [
+    await runTiny({ dataset, job, threads: 1 }),
+    await runTiny({ dataset, job, threads: 3 }),
+  ];
+  assert.equal(one.result.steps, 2);
+  assert.deepEqual(bitsOf(three.result), bitsOf(one.result));
+});
+
+test('a batch larger than the training set runs, with one short step an epoch', async () => {
+  const dataset = tinyDataset(20);
+  const job = tinyJob({ batch: 64, leaf: 8, epochs: 2, lrSchedule: 'constant' }, dataset);
+  assert.equal((await runTiny({ dataset, job })).result.steps, 2);
+});
+
+const reasons = { exit: /code: 13/, throw: /injected fault/, trap: /unreachable/, hang: /no sign of life/ };
+
+for (const kind of faultKinds) {
+  // All phases at once: a hang is noticed only after some seconds.
+  test(`a thread lost by ${kind} in any phase changes no bit`, async () => {
+    await Promise.all(
+      phases.map(async phase => {
+        const { result, lost } = await runTiny({ threads: 3, fault: { kind, phase, thread: 1 } });
+        assert.deepEqual({ hash: result.hash, weightsSha256: result.weightsSha256 }, golden, phase);
+        assert.equal(lost.length, 1);
+        assert.equal(lost[0].thread, 1);
+        assert.equal(lost[0].phase, phase);
+        assert.match(lost[0].reason, reasons[kind]);
+      }),
+    );
+  });
+}
+
+test('the only thread may die', async () => {
+  const { result, lost } = await runTiny({ threads: 1, fault: { kind: 'exit', phase: 'update' } });
+  assert.equal(result.hash, golden.hash);
+  assert.equal(lost.length, 1);
+});
+
+test('a thread may die several times, as long as steps are done in between or it stops dying', async () => {
+  const { result, lost } = await runTiny({ threads: 2, fault: { kind: 'exit', phase: 'reduce', times: 4 } });
+  assert.equal(result.hash, golden.hash);
+  assert.equal(lost.length, 4);
+});
+
+test('a thread that keeps dying ends the run with a code', async () => {
+  await assert.rejects(runTiny({ threads: 2, fault: { kind: 'exit', phase: 'leaf', times: 1000 } }), {
+    code: 'LOCKSTEP_THREAD_DIES',
+    message: /code: 13/,
+  });
+});
+
+test('an infinite learning rate is found at once, by name', async () => {
+  const job = tinyJob({ optimizer: 'sgd', lr: 3e38, lrSchedule: 'constant' });
+  await assert.rejects(runTiny({ job }), { code: /LOCKSTEP_BAD_(WEIGHTS|LEAF)/, message: /step \d+/i });
+});
+
+test('weights that grow beyond all bounds end the run, and the message names step, lane, layer and node', async () => {
+  const job = tinyJob({ optimizer: 'sgd', momentum: 0, lr: 1e12, lrSchedule: 'constant' });
+  await assert.rejects(runTiny({ job }), {
+    code: 'LOCKSTEP_BAD_LEAF',
+    message: /Step \d+, lane \d+, computed twice on the coordinator's node.*(layer \w+|the loss)/,
+  });
+});
+
+test('every leaf is counted once: the running figures are those of every sample', async () => {
+  const { events } = await runTiny({ threads: 3 });
+  const epochs = events.filter(event => event.type === 'epoch');
+  assert.equal(epochs.length, 3);
+  for (const { runningAccuracy, trainAccuracy, testAccuracy } of epochs) {
+    assert.ok(Number.isInteger(Math.round(runningAccuracy * 203 * 1e6) / 1e6), `${runningAccuracy}`);
+    assert.ok(Number.isInteger(Math.round(trainAccuracy * 203 * 1e6) / 1e6), `${trainAccuracy}`);
+    assert.ok(Number.isInteger(Math.round(testAccuracy * 50 * 1e6) / 1e6), `${testAccuracy}`);
+  }
+});
+
+test('an aborted run ends at a step boundary with its code', async () => {
+  const controller = new AbortController();
+  const job = tinyJob({ epochs: 1000 });
+  const aborted = runTiny({ job, signal: controller.signal, onEvent: () => controller.abort() });
+  await assert.rejects(aborted, { code: 'LOCKSTEP_INTERRUPTED' });
+});
+
+test('two pools in one process do not disturb each other', async () => {
+  const runs = await Promise.all([runTiny({ threads: 2 }), runTiny({ threads: 3 })]);
+  assert.deepEqual(
+    runs.map(({ result }) => result.hash),
+    [golden.hash, golden.hash],
+  );
+});
