@@ -34,7 +34,9 @@ try {
     .parserConfiguration({ 'duplicate-arguments-array': false, 'boolean-negation': false })
     .wrap(Math.min(110, process.stdout.columns ?? 110))
     .fail((message: string | null, error: Error | undefined) => {
-      throw error ?? new LockstepError('LOCKSTEP_USAGE', explainUsage(message ?? 'Bad usage.'));
+      // yargs passes on what a command threw, and its own YError, which is bad usage too.
+      if (error && error.name !== 'YError') throw error;
+      throw new LockstepError('LOCKSTEP_USAGE', explainUsage(message ?? error?.message ?? 'Bad usage.'));
     })
     .parseAsync();
 } catch (error) {
