@@ -1,0 +1,134 @@
+// Plants one fault at a time in a copy of the tree and demands that the test suite turns red for each.
+// A control without a fault must stay green, so that red means the fault and nothing else.
+
+import { spawn, spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const copied = [
+  'package.json',
+  'tsconfig.json',
+  'tsconfig.base.json',
+  'src',
+  'kernels',
+  'scripts',
+  'test',
+  'docs',
+  'README.md',
+];
+
+/** Each edit replaces every occurrence of `from`, which must exist. */
+const faults = [
+  {
+    name: 'an f32 sum in order of arrival',
+    edits: [
+      { file: 'kernels/exact.ts', from: 'f64x2.sub(f64x2.add(low, rounder), rounder)', to: 'low' },
+      { file: 'kernels/exact.ts', from: 'f64x2.sub(f64x2.add(high, rounder), rounder)', to: 'high' },
+      {
+        file: 'kernels/exact.ts',
+        from: /f64x2\.add\(v128\.load\(sum(, 16)?\), (low|high|v128\.load\(part\))\)/g,
+        to: 'f64x2.promote_low_f32x4(f32x4.demote_f64x2_zero($&))',
+      },
+    ],
+  },
+  {
+    name: 'a leaf counted twice',
+    edits: [
+      {
+        file: 'src/worker/thread.ts',
+        from: 'const lane = Atomics.add(words, control.nextLeaf, 1);',
+        to: 'const taken = Atomics.add(words, control.nextLeaf, 1);\nconst lane = taken === schedule.lanes && step === 7 ? 0 : taken;',
+      },
+    ],
+  },
+  {
+    name: "an update applied twice after a thread's death",
+    edits: [
+      {
+        file: 'src/worker/pool.ts',
+        from: 'slot.isGone = true;',
+        to: `slot.isGone = true;
+    if (phases[phase - 1] === 'update') {
+      const { banks, control: words } = this.#views;
+      banks[words[control.published] & 1].weights.set(banks[(words[control.published] + 1) & 1].weights);
+    }`,
+      },
+    ],
+  },
+  {
+    name: 'dropout keyed by thread',
+    edits: [
+      {
+        file: 'src/worker/thread.ts',
+        from: 'seed: scheduleOptions.seed,',
+        to: 'seed: scheduleOptions.seed + thread,',
+      },
+    ],
+  },
+  {
+    name: 'a short last leaf weighted as full',
+    edits: [
+      {
+        file: 'src/worker/pool.ts',
+        from: 'this.#schedule.samplesInStep(firstStep + index)',
+        to: 'this.#schedule.lanes * this.#schedule.leaf',
+      },
+    ],
+  },
+];
+
+let isGood = true;
+const wanted = process.argv.slice(2);
+for (const fault of [{ name: 'no fault (control)', edits: [] }, ...faults]) {
+  if (!wanted.every(part => fault.name.includes(part))) continue;
+  const { failedTest, output } = await suiteWith(fault);
+  const isControl = fault.edits.length === 0;
+  const isAsWished = isControl === (failedTest === undefined);
+  isGood &&= isAsWished;
+  const found = failedTest === undefined ? 'green' : `red: ${failedTest}`;
+  console.log(`${isAsWished ? 'ok' : 'NOT OK'}  ${fault.name}: the suite is ${found}`);
+  if (!isAsWished) console.log(output);
+}
+process.exit(isGood ? 0 : 1);
+
+/** Builds and tests a copy with the fault in it; ends at the first test that fails. */
+async function suiteWith({ name, edits }) {
+  const dir = mkdtempSync(join(tmpdir(), 'lockstep-planted-'));
+  try {
+    for (const entry of copied) cpSync(join(root, entry), join(dir, entry), { recursive: true });
+    symlinkSync(join(root, 'node_modules'), join(dir, 'node_modules'));
+    for (const { file, from, to } of edits) {
+      const path = join(dir, file);
+      const text = readFileSync(path, 'utf8');
+      const edited = text.replaceAll(from, to);
+      if (edited === text) throw new Error(`${name}: ${file} has no ${from}; the fault must be planted anew`);
+      writeFileSync(path, edited);
+    }
+    const build = spawnSync('npm', ['run', '--silent', 'build'], { cwd: dir, encoding: 'utf8' });
+    if (build.status !== 0) throw new Error(`${name}: does not build\n${build.stdout}${build.stderr}`);
+    return await firstFailure(dir);
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
+
+function firstFailure(dir) {
+  return new Promise(resolve => {
+    const child = spawn(process.execPath, ['scripts/test.js'], { cwd: dir, detached: true });
+    let output = '';
+    let failedTest;
+    const read = text => {
+      output += text;
+      failedTest ??= /^\s*✖ (?!failing tests)(.*?) \(/m.exec(output)?.[1];
+      if (failedTest !== undefined && child.exitCode === null) process.kill(-child.pid, 'SIGKILL');
+    };
+    child.stdout.setEncoding('utf8').on('data', read);
+    child.stderr.setEncoding('utf8').on('data', read);
+    child.on('close', code => {
+      resolve({ failedTest: failedTest ?? (code === 0 ? undefined : `exit code ${code}`), output });
+    });
+  });
+}

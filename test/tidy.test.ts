@@ -1,0 +1,109 @@
+// What the layering and the linter cannot forbid, and documents that must agree with the source.
+
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { errorCodes } from '#dist/shared/errors.js';
+import { faultKinds, phases } from '#dist/shared/faults.js';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+interface Source {
+  readonly name: string;
+  readonly text: string;
+  /** Without comments. */
+  readonly code: string;
+}
+
+const sources: Source[] = ['src', 'kernels', 'scripts', 'test'].flatMap(dir =>
+  readdirSync(join(root, dir), { recursive: true, encoding: 'utf8' })
+    .filter(name => /\.(ts|js)$/.test(name))
+    .map(name => {
+      const text = readFileSync(join(root, dir, name), 'utf8');
+      const code = text.replaceAll(/\/\*[^]*?\*\//g, '').replaceAll(/(?<!['":])\/\/.*/g, '');
+      return { name: `${dir}/${name.replaceAll('\\', '/')}`, text, code };
+    }),
+);
+
+interface Ban {
+  readonly what: string;
+  readonly pattern: RegExp;
+  readonly where: (name: string) => boolean;
+}
+
+const inSource = (name: string): boolean => name.startsWith('src/');
+/** Modules whose results are, or lead to, bits of the weights. */
+const decidesBits = (name: string): boolean => /^(src\/shared\/|src\/worker\/|kernels\/)/.test(name);
+
+const bans: Ban[] = [
+  {
+    what: 'the clock and timers come in by the door, src/shared/clock.ts',
+    pattern: /Date\.now|new Date\b|performance\.now|\bset(Timeout|Interval|Immediate)\(/,
+    where: name => inSource(name) && name !== 'src/shared/clock.ts',
+  },
+  {
+    what: 'randomness is drawn from src/shared/philox.ts, with a seed',
+    pattern: /Math\.random|randomBytes|randomUUID|getRandomValues/,
+    where: () => true,
+  },
+  {
+    what: 'built-in functions whose bits differ between engines or processors decide no bits',
+    pattern: /Math\.(a?(cos|sin|tan)h?|atan2|exp|expm1|log|log1p|log2|log10|pow|hypot|cbrt)\b|[^*]\*\*(?!\/)/,
+    where: name => decidesBits(name) && name !== 'src/worker/memory.ts',
+  },
+  {
+    what: 'relaxed instructions give other bits on other processors',
+    pattern: /relaxed/,
+    where: name => name.startsWith('kernels/'),
+  },
+  {
+    what: 'only the command line talks to the terminal, reads the environment or ends the process',
+    pattern: /console\.|process\.(stdout|stderr|env|exit\b|on\()/,
+    where: name => inSource(name) && !name.startsWith('src/cli/') && name !== 'src/worker/thread.ts',
+  },
+  {
+    what: 'tests wait for events, not for time',
+    pattern: /\bset(Timeout|Interval)\(|timers\/promises/,
+    where: name => name.startsWith('test/'),
+  },
+  {
+    what: 'unfinished work is written down elsewhere',
+    pattern: /\b(TO[D]O|FIX[M]E|HA[C]K)\b/,
+    where: () => true,
+  },
+];
+
+for (const { what, pattern, where } of bans) {
+  test(what, () => {
+    const offenders = sources.filter(
+      ({ name, code }) => where(name) && pattern.test(code) && name !== 'test/tidy.test.ts',
+    );
+    assert.deepEqual(
+      offenders.map(({ name }) => name),
+      [],
+    );
+  });
+}
+
+test('every file begins with a line that says what it is for', () => {
+  const offenders = sources.filter(({ text }) => !/^(#!.*\n)?\/\/ \S/.test(text));
+  assert.deepEqual(
+    offenders.map(({ name }) => name),
+    [],
+  );
+});
+
+test('docs/errors.md has every code and no other', () => {
+  const documented = readFileSync(join(root, 'docs', 'errors.md'), 'utf8').matchAll(/^## `(LOCKSTEP_\w+)`/gm);
+  assert.deepEqual(
+    Array.from(documented, match => match[1]).toSorted(),
+    [...Object.keys(errorCodes), 'LOCKSTEP_INTERNAL'].toSorted(),
+  );
+});
+
+test('docs/faults.md has every kind and phase', () => {
+  const text = readFileSync(join(root, 'docs', 'faults.md'), 'utf8');
+  for (const word of [...faultKinds, ...phases]) assert.match(text, new RegExp(`\`${word}\``));
+});
