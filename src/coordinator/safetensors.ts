@@ -18,7 +18,7 @@ export function encodeSafetensors(
     { dtype: 'F32', shape, data_offsets: [offset * 4, (offset + size) * 4] },
   ]);
   const json = JSON.stringify({ __metadata__: metadata, ...Object.fromEntries(entries) });
-  const header = Buffer.from(json.padEnd(Math.ceil(json.length / 8) * 8, ' '));
+  const header = Buffer.from(json.padEnd(json.length + (-Buffer.byteLength(json) & 7), ' '));
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(header.length));
   return Buffer.concat([length, header, tensorBytes(weights)]);
