@@ -1,0 +1,162 @@
+// The run folder: what it holds, which folders it takes, and coded errors where there is none to be had.
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { isAbsolute, join, relative } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { RunFolder } from '#dist/coordinator/run-folder.js';
+
+function temporary(t: TestContext): string {
+  const dir = realpathSync(mkdtempSync(join(tmpdir(), 'lockstep-folder-')));
+  t.after(() => rmSync(dir, { recursive: true }));
+  return dir;
+}
+
+/** Makes a folder that is closed when the test ends. */
+function create(t: TestContext, dir: string, config: unknown = {}): RunFolder {
+  const folder = RunFolder.create(dir, 'mlp', config);
+  t.after(() => folder.close());
+  return folder;
+}
+
+test('a folder is made with all its parents, for any that does not exist or is empty', t => {
+  const dir = temporary(t);
+  for (const made of [join(dir, 'a', 'b', 'c'), join(dir, 'empty')]) {
+    if (made.endsWith('empty')) mkdirSync(made);
+    assert.equal(create(t, made).dir, made);
+    assert.deepEqual(readdirSync(made).toSorted(), ['config.json', 'hashes.txt', 'metrics.jsonl']);
+  }
+});
+
+test('a relative folder is known by its absolute path', t => {
+  const dir = join(temporary(t), 'run');
+  const folder = create(t, relative(process.cwd(), dir));
+  assert.ok(isAbsolute(folder.dir));
+  assert.equal(folder.dir, dir);
+});
+
+test('config, metrics, hashes and weights are in the folder as they were given', t => {
+  const folder = create(t, join(temporary(t), 'run'), { seed: 3, layers: [{ type: 'relu' }] });
+  folder.recordMetrics([{ step: 1, loss: 2.5 }, { step: 2 }]);
+  folder.recordHashes(['00000000000000aa', '00000000000000bb']);
+  folder.recordHashes([]);
+  folder.recordMetrics([]);
+  folder.recordMetrics([{ step: 3 }]);
+  folder.recordHashes(['00000000000000cc']);
+  folder.saveWeights(Uint8Array.of(1, 2, 3));
+  const read = (name: string) => readFileSync(join(folder.dir, name), 'utf8');
+  assert.deepEqual(JSON.parse(read('config.json')), { seed: 3, layers: [{ type: 'relu' }] });
+  assert.equal(read('metrics.jsonl'), '{"step":1,"loss":2.5}\n{"step":2}\n{"step":3}\n');
+  assert.equal(read('hashes.txt'), '00000000000000aa\n00000000000000bb\n00000000000000cc\n');
+  assert.deepEqual([...readFileSync(join(folder.dir, 'weights.safetensors'))], [1, 2, 3]);
+});
+
+test('a folder that holds anything is refused with LOCKSTEP_RUN_EXISTS and left as it is', t => {
+  for (const name of ['config.json', '.hidden', 'notes.txt']) {
+    const dir = temporary(t);
+    writeFileSync(join(dir, name), 'mine');
+    assert.throws(() => create(t, dir), {
+      name: 'LockstepError',
+      code: 'LOCKSTEP_RUN_EXISTS',
+      message: `${dir} already holds files: name another folder with --out, or remove it.`,
+    });
+    assert.deepEqual(readdirSync(dir), [name]);
+    assert.equal(readFileSync(join(dir, name), 'utf8'), 'mine');
+  }
+});
+
+test('a run is not written over an earlier one', t => {
+  const dir = join(temporary(t), 'run');
+  create(t, dir);
+  assert.throws(() => create(t, dir), { code: 'LOCKSTEP_RUN_EXISTS' });
+});
+
+test('a file in the place of the folder or of a parent is LOCKSTEP_RUN_FOLDER, and is left as it is', t => {
+  const file = join(temporary(t), 'file');
+  writeFileSync(file, 'mine');
+  for (const dir of [file, join(file, 'run')]) {
+    assert.throws(() => create(t, dir), {
+      name: 'LockstepError',
+      code: 'LOCKSTEP_RUN_FOLDER',
+      message: /^Cannot write the run folder .*file.*: E\w+.* Name another with --out\.$/,
+    });
+  }
+  assert.equal(readFileSync(file, 'utf8'), 'mine');
+});
+
+test('a name too long for a folder is LOCKSTEP_RUN_FOLDER', t => {
+  assert.throws(() => create(t, join(temporary(t), 'x'.repeat(5000))), { code: 'LOCKSTEP_RUN_FOLDER' });
+});
+
+test('weights that cannot be written are LOCKSTEP_RUN_FOLDER with the folder', t => {
+  const folder = create(t, join(temporary(t), 'run'));
+  rmSync(folder.dir, { recursive: true });
+  assert.throws(() => folder.saveWeights(Uint8Array.of(1)), {
+    code: 'LOCKSTEP_RUN_FOLDER',
+    message: new RegExp(`${folder.dir}.*ENOENT`),
+  });
+});
+
+/** The folders, relative to `dir`, that a process working in `dir` makes for runs of these names; or the error's code. */
+function defaultFolders(dir: string, names: readonly string[]): unknown {
+  const code = `
+    import { relative } from 'node:path';
+    import { RunFolder } from '${import.meta.resolve('#dist/coordinator/run-folder.js')}';
+    const made = [];
+    try {
+      for (const name of ${JSON.stringify(names)}) {
+        const folder = RunFolder.create(undefined, name, {});
+        made.push(relative(process.cwd(), folder.dir));
+        folder.close();
+      }
+    } catch (error) {
+      made.push(error.code);
+    }
+    console.log(JSON.stringify(made));`;
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '--eval', code], {
+    cwd: dir,
+    encoding: 'utf8',
+  });
+  assert.equal(stderr, '');
+  return JSON.parse(stdout);
+}
+
+test('without a folder, runs go to runs/<name>-<n> with the first free n', t => {
+  const dir = temporary(t);
+  assert.deepEqual(defaultFolders(dir, ['mlp', 'mlp', 'lenet5', 'mlp']), [
+    'runs/mlp-1',
+    'runs/mlp-2',
+    'runs/lenet5-1',
+    'runs/mlp-3',
+  ]);
+  assert.deepEqual(readdirSync(join(dir, 'runs', 'mlp-2')).toSorted(), [
+    'config.json',
+    'hashes.txt',
+    'metrics.jsonl',
+  ]);
+  rmSync(join(dir, 'runs', 'mlp-2'), { recursive: true });
+  writeFileSync(join(dir, 'runs', 'mlp-4'), 'a file');
+  assert.deepEqual(defaultFolders(dir, ['mlp', 'mlp']), ['runs/mlp-2', 'runs/mlp-5']);
+});
+
+test('an empty default folder of somebody else is not taken', t => {
+  const dir = temporary(t);
+  mkdirSync(join(dir, 'runs', 'mlp-1'), { recursive: true });
+  assert.deepEqual(defaultFolders(dir, ['mlp']), ['runs/mlp-2']);
+});
+
+test('a file named runs is LOCKSTEP_RUN_FOLDER', t => {
+  const dir = temporary(t);
+  writeFileSync(join(dir, 'runs'), '');
+  assert.deepEqual(defaultFolders(dir, ['mlp']), ['LOCKSTEP_RUN_FOLDER']);
+});

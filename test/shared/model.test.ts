@@ -1,0 +1,215 @@
+// Models: the shapes and parameters of the presets, and errors that say which layer cannot work and why.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import * as v from 'valibot';
+import {
+  compileModel,
+  formatShape,
+  modelSpecSchema,
+  type LayerSpec,
+  type Model,
+  type Shape,
+} from '#dist/shared/model.js';
+import { presetNames, presetSpec } from '#dist/shared/presets.js';
+
+const image = { height: 28, width: 28, channels: 1 };
+
+/** A line a layer: name, what it gives, and its parameters. */
+function tableOf(model: Model): string[] {
+  return model.layers.map(({ name, output, parameters }) => {
+    const count = parameters ? parameters.kernel.size + parameters.bias.size : 0;
+    return `${name}: ${formatShape(output)}, ${count}`;
+  });
+}
+
+test('lenet5 on MNIST has the published shapes and 44,426 parameters', () => {
+  const model = compileModel(presetSpec('lenet5', 10), image, 10);
+  assert.deepEqual(tableOf(model), [
+    'conv1: 24 x 24 x 6, 156',
+    'relu1: 24 x 24 x 6, 0',
+    'pool1: 12 x 12 x 6, 0',
+    'conv2: 8 x 8 x 16, 2416',
+    'relu2: 8 x 8 x 16, 0',
+    'pool2: 4 x 4 x 16, 0',
+    'flatten1: 256, 0',
+    'fc1: 120, 30840',
+    'relu3: 120, 0',
+    'fc2: 84, 10164',
+    'relu4: 84, 0',
+    'fc3: 10, 850',
+  ]);
+  assert.equal(model.parameterCount, 44_426);
+  assert.equal(model.paddedCount, 87 * 512);
+});
+
+test('lenet5-regularized has the parameters of lenet5 and dropout behind its first dense layer', () => {
+  const model = compileModel(presetSpec('lenet5-regularized', 10), image, 10);
+  assert.equal(model.parameterCount, 44_426);
+  assert.equal(tableOf(model)[9], 'dropout1: 120, 0');
+});
+
+test('mlp on MNIST has 15,910 parameters', () => {
+  const model = compileModel(presetSpec('mlp', 10), image, 10);
+  assert.deepEqual(tableOf(model), ['flatten1: 784, 0', 'fc1: 20, 15700', 'relu1: 20, 0', 'fc2: 10, 210']);
+  assert.equal(model.parameterCount, 15_910);
+  assert.equal(model.paddedCount, 32 * 512);
+});
+
+test('tensors have the shapes of TensorFlow and lie one behind the other', () => {
+  const model = compileModel(presetSpec('lenet5', 10), image, 10);
+  assert.deepEqual(
+    model.tensors.map(({ name, shape, fanIn }) => [name, shape, fanIn]),
+    [
+      ['conv1.kernel', [5, 5, 1, 6], 25],
+      ['conv1.bias', [6], 25],
+      ['conv2.kernel', [5, 5, 6, 16], 150],
+      ['conv2.bias', [16], 150],
+      ['fc1.kernel', [256, 120], 256],
+      ['fc1.bias', [120], 256],
+      ['fc2.kernel', [120, 84], 120],
+      ['fc2.bias', [84], 120],
+      ['fc3.kernel', [84, 10], 84],
+      ['fc3.bias', [10], 84],
+    ],
+  );
+  let offset = 0;
+  for (const tensor of model.tensors) {
+    assert.equal(tensor.offset, offset);
+    assert.equal(
+      tensor.size,
+      tensor.shape.reduce((product, extent) => product * extent, 1),
+    );
+    offset += tensor.size;
+  }
+  assert.equal(offset, model.parameterCount);
+});
+
+test('every preset compiles for any number of classes and passes its schema', () => {
+  for (const name of presetNames) {
+    for (const classes of [2, 10, 47]) {
+      const spec = presetSpec(name, classes);
+      assert.equal(compileModel(spec, image, classes).layers.at(-1)!.output.channels, classes);
+      assert.deepEqual(v.parse(modelSpecSchema, spec), spec);
+    }
+  }
+});
+
+test('the padded count is the parameters rounded up to whole blocks of 512', () => {
+  for (const [features, padded] of [
+    [510, 512],
+    [511, 512],
+    [512, 1024],
+    [1023, 1024],
+    [1024, 1536],
+  ]) {
+    const spec = { name: 'one', layers: [{ type: 'dense', units: 1 } as const] };
+    const model = compileModel(spec, { height: 1, width: 1, channels: features }, 1);
+    assert.equal(model.parameterCount, features + 1);
+    assert.equal(model.paddedCount, padded);
+  }
+});
+
+test('pooling drops the positions that do not fill a window, and each layer gets what the last one gives', () => {
+  const spec = {
+    name: 'odd',
+    layers: [
+      { type: 'conv2d', filters: 3, kernelSize: 2 },
+      { type: 'maxPool2d', poolSize: 3 },
+      { type: 'flatten' },
+      { type: 'dense', units: 4 },
+    ] satisfies LayerSpec[],
+  };
+  const model = compileModel(spec, { height: 9, width: 6, channels: 2 }, 4);
+  assert.deepEqual(tableOf(model), [
+    'conv1: 8 x 5 x 3, 27',
+    'pool1: 2 x 1 x 3, 0',
+    'flatten1: 6, 0',
+    'fc1: 4, 28',
+  ]);
+  for (const [i, layer] of model.layers.entries()) {
+    assert.deepEqual(layer.input, i === 0 ? model.input : model.layers[i - 1].output);
+  }
+});
+
+const small = { height: 4, width: 6, channels: 2 };
+const vector = { height: 1, width: 1, channels: 5 };
+
+const misfits: { why: string; input: Shape; layers: LayerSpec[]; message: RegExp }[] = [
+  {
+    why: 'a kernel larger than its input',
+    input: small,
+    layers: [{ type: 'relu' }, { type: 'conv2d', filters: 1, kernelSize: 5 }],
+    message: /^Layer conv1 \(number 2 of model misfit\) gets 4 x 6 x 2 and needs at least 5 x 5 positions/,
+  },
+  {
+    why: 'a window larger than its input',
+    input: small,
+    layers: [
+      { type: 'maxPool2d', poolSize: 2 },
+      { type: 'maxPool2d', poolSize: 3 },
+    ],
+    message: /^Layer pool2 \(number 2 of model misfit\) gets 2 x 3 x 2 and needs at least 3 x 3 positions/,
+  },
+  {
+    why: 'dense behind an image',
+    input: small,
+    layers: [{ type: 'dense', units: 3 }],
+    message: /^Layer fc1 \(number 1 of model misfit\) gets 4 x 6 x 2 and needs a vector: put a flatten layer/,
+  },
+  {
+    why: 'another number of outputs than classes',
+    input: vector,
+    layers: [{ type: 'dense', units: 4 }],
+    message:
+      /^Model misfit ends with 4 outputs, and the dataset has 3 classes: let its last layer be dense with units 3/,
+  },
+  {
+    why: 'an image at the end',
+    input: small,
+    layers: [{ type: 'conv2d', filters: 3, kernelSize: 2 }],
+    message: /^Model misfit ends with 3 x 5 x 3 outputs, and the dataset has 3 classes/,
+  },
+  {
+    why: 'nothing to train',
+    input: { height: 1, width: 3, channels: 1 },
+    layers: [{ type: 'flatten' }],
+    message: /^Model misfit has no parameters to train/,
+  },
+];
+
+for (const { why, input, layers, message } of misfits) {
+  test(`${why} is refused with LOCKSTEP_MODEL_SHAPE`, () => {
+    assert.throws(() => compileModel({ name: 'misfit', layers }, input, 3), {
+      name: 'LockstepError',
+      code: 'LOCKSTEP_MODEL_SHAPE',
+      message,
+    });
+  });
+}
+
+function isModel(layer: unknown, name = 'a.b-c_1'): boolean {
+  return v.is(modelSpecSchema, { name, layers: [layer] });
+}
+
+test('the schema refuses what is no layer, sizes that are no positive integer, and unknown keys', () => {
+  assert.ok(isModel({ type: 'dense', units: 3 }));
+  assert.ok(isModel({ type: 'dropout', rate: 0 }));
+  for (const layer of [
+    { type: 'lstm' },
+    { type: 'dense' },
+    { type: 'dense', units: 0 },
+    { type: 'dense', units: 1.5 },
+    { type: 'dense', units: '3' },
+    { type: 'dense', units: 3, bias: false },
+    { type: 'conv2d', filters: 3, kernelSize: -1 },
+    { type: 'dropout', rate: 1 },
+    { type: 'dropout', rate: -0.1 },
+    { type: 'dropout', rate: NaN },
+  ]) {
+    assert.ok(!isModel(layer), JSON.stringify(layer));
+  }
+  assert.ok(!isModel({ type: 'relu' }, '../up'));
+  assert.ok(!isModel({ type: 'relu' }, ''));
+  assert.ok(!v.is(modelSpecSchema, { name: 'empty', layers: [] }));
+});
