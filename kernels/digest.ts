@@ -1,14 +1,15 @@
 // Digests of weight blocks and the chain over them, as in `src/shared/hash.ts`.
 
-const PRIME: u64 = 0x9e3779b97f4a7c15;
+const FIRST_MULTIPLIER: u64 = 0xbf58476d1ce4e5b9;
+const SECOND_MULTIPLIER: u64 = 0x94d049bb133111eb;
 /** Bytes of a block: 512 f32 parameters. */
 const BLOCK_BYTES: usize = 2048;
 
 // @ts-ignore: decorator
 @inline
 function mix(h: u64, value: u64): u64 {
-  const product = (h ^ value) * PRIME;
-  return product ^ (product >> 32);
+  const product = (h ^ value) * FIRST_MULTIPLIER;
+  return (product ^ (product >> 32)) * SECOND_MULTIPLIER;
 }
 
 /** digests[b] = the digest of weight block b, for fromBlock <= b < toBlock. Four lanes hide the multiplier's latency. */

@@ -1,7 +1,7 @@
 // The folder of a run: config.json, metrics.jsonl, hashes.txt and weights.safetensors.
 
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { LockstepError, messageOf } from '../shared/errors.js';
 
 export class RunFolder {
@@ -29,7 +29,7 @@ export class RunFolder {
     }
     const made = dir ?? nextFolder(name);
     return explain(made, () => {
-      mkdirSync(made, { recursive: true });
+      makeFolder(resolve(made));
       return new RunFolder(resolve(made), config);
     });
   }
@@ -54,7 +54,7 @@ export class RunFolder {
   }
 
   #append(descriptor: number, text: string): void {
-    explain(this.dir, () => writeSync(descriptor, text));
+    explain(this.dir, () => writeFileSync(descriptor, text));
   }
 }
 
@@ -64,7 +64,7 @@ function nextFolder(name: string): string {
     const dir = join('runs', `${name}-${n}`);
     if (existsSync(dir)) continue;
     try {
-      mkdirSync('runs', { recursive: true });
+      makeFolder(resolve('runs'));
       mkdirSync(dir);
       return dir;
     } catch (error) {
@@ -72,6 +72,13 @@ function nextFolder(name: string): string {
       throw folderError(dir, error);
     }
   }
+}
+
+/** With all folders above it. `recursive` would do, but on Node 20 it never returns where /proc refuses a folder. */
+function makeFolder(dir: string): void {
+  if (existsSync(dir)) return;
+  makeFolder(dirname(dir));
+  mkdirSync(dir);
 }
 
 function explain<T>(dir: string, work: () => T): T {

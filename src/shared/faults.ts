@@ -33,15 +33,18 @@ export function parseFault(text: string): Fault {
   };
   const match = pattern.exec(text)?.groups ?? fail('not of that form');
   const places = new Map<string, string>();
-  for (const [, name, value] of match['places'].matchAll(/(\w+)=(\w+)/g)) places.set(name, value);
+  for (const [, name, value] of match['places'].matchAll(/(\w+)=(\w+)/g)) {
+    if (places.has(name)) fail(`${name} stands twice`);
+    places.set(name, value);
+  }
   const unknown = [...places.keys()].find(name => !['thread', 'step', 'phase', 'times'].includes(name));
   if (unknown !== undefined) fail(`${unknown} is no place`);
   const integer = (name: string, least: number, otherwise?: number): number => {
     const held = places.get(name);
     if (held === undefined) return otherwise ?? fail(`${name} is missing`);
-    return /^\d+$/.test(held) && Number(held) >= least
+    return /^\d{1,9}$/.test(held) && Number(held) >= least
       ? Number(held)
-      : fail(`${name} must be an integer >= ${least}`);
+      : fail(`${name} must be a whole number from ${least}`);
   };
   const kind = faultKinds.find(known => known === match['kind']) ?? fail('unknown KIND');
   const phase = phases.find(known => known === places.get('phase')) ?? fail('unknown or missing phase');

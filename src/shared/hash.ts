@@ -9,16 +9,21 @@ import { createHash } from 'node:crypto';
 export const BLOCK_PARAMETERS = 512;
 
 const MASK = (1n << 64n) - 1n;
-const PRIME = 0x9e3779b97f4a7c15n;
+/** The multipliers of SplitMix64's finalizer (Steele, Lea, Flood 2014; Stafford's variant 13). */
+const FIRST_MULTIPLIER = 0xbf58476d1ce4e5b9n;
+const SECOND_MULTIPLIER = 0x94d049bb133111ebn;
 
 export function blockCount(parameterCount: number): number {
   return Math.ceil(parameterCount / BLOCK_PARAMETERS);
 }
 
-/** One mixing step: xor, multiply by an odd constant, fold the high half into the low one. A bijection of `h`. */
+/**
+ * One mixing step: xor, then multiply, fold the high half into the low one, multiply. A bijection of `h`. With one
+ * multiplication less, the flipped signs of some weights would cancel those of others whatever the weights are.
+ */
 function mix(h: bigint, value: bigint): bigint {
-  const product = ((h ^ value) * PRIME) & MASK;
-  return product ^ (product >> 32n);
+  const product = ((h ^ value) * FIRST_MULTIPLIER) & MASK;
+  return ((product ^ (product >> 32n)) * SECOND_MULTIPLIER) & MASK;
 }
 
 /** The digest of one block of 512 f32 weights: four interleaved lanes of 64-bit words, then one over the lanes. */

@@ -8,9 +8,24 @@ import type { Model } from './model.js';
 import { presetNames, presets } from './presets.js';
 import { defaultLeaf, Schedule } from './schedule.js';
 
-const count = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
-const nonNegative = v.pipe(v.number(), v.finite(), v.minValue(0));
-const fraction = v.pipe(v.number(), v.minValue(0), v.ltValue(1));
+/** Schemas whose issues carry, as their message, what was expected. */
+function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER) {
+  const expected = `a whole number ${most < Number.MAX_SAFE_INTEGER ? `from ${least} to ${most}` : `from ${least}`}`;
+  return v.pipe(
+    v.number(expected),
+    v.safeInteger(expected),
+    v.minValue(least, expected),
+    v.maxValue(most, expected),
+  );
+}
+
+function numberWhere(expected: string, isGood: (value: number) => boolean) {
+  return v.pipe(v.number(expected), v.finite(expected), v.check(isGood, expected));
+}
+
+function oneOf<const Names extends readonly string[]>(names: Names) {
+  return v.picklist(names, `one of ${names.join(', ')}`);
+}
 
 export const optimizerNames = ['sgd', 'adam', 'adamw'] as const;
 export const learningRateScheduleNames = ['constant', 'cosine', 'one-cycle'] as const;
@@ -18,26 +33,26 @@ export const engineNames = ['wasm', 'reference'] as const;
 
 /** Everything `train` accepts, by the names of the flags. */
 export const trainSettingsSchema = v.strictObject({
-  model: v.picklist(presetNames),
+  model: oneOf(presetNames),
   /** Worker threads; 'auto' is one for each core. */
-  workers: v.union([v.literal('auto'), v.pipe(count, v.maxValue(256))]),
-  epochs: count,
-  maxSteps: v.optional(count),
-  batch: v.pipe(count, v.maxValue(1_048_576)),
+  workers: v.union([v.literal('auto'), wholeNumber(1, 256)], "a whole number from 1 to 256, or 'auto'"),
+  epochs: wholeNumber(1),
+  maxSteps: v.optional(wholeNumber(1)),
+  batch: wholeNumber(1, 1_048_576),
   /** Samples of a lane in a step; by default a divisor of `batch`, see `defaultLeaf`. */
-  leaf: v.optional(count),
-  optimizer: v.picklist(optimizerNames),
+  leaf: v.optional(wholeNumber(1)),
+  optimizer: oneOf(optimizerNames),
   /** Peak learning rate. */
-  lr: v.pipe(v.number(), v.finite(), v.gtValue(0)),
+  lr: numberWhere('a number above 0', value => value > 0),
   /** SGD only. */
-  momentum: fraction,
-  nesterov: v.boolean(),
-  weightDecay: nonNegative,
-  lrSchedule: v.picklist(learningRateScheduleNames),
+  momentum: numberWhere('a number from 0 to below 1', value => value >= 0 && value < 1),
+  nesterov: v.boolean('true or false'),
+  weightDecay: numberWhere('a number from 0', value => value >= 0),
+  lrSchedule: oneOf(learningRateScheduleNames),
   /** Steps in which the learning rate rises; by default none, and 30 % of all steps with one-cycle. */
-  warmup: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
-  seed: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
-  engine: v.picklist(engineNames),
+  warmup: v.optional(wholeNumber(0)),
+  seed: wholeNumber(0),
+  engine: oneOf(engineNames),
 });
 
 export type TrainSettings = v.InferOutput<typeof trainSettingsSchema>;
@@ -75,10 +90,13 @@ export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
     ...Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined)),
   });
   if (!parsed.success) {
-    const issue = parsed.issues[0];
+    const [issue] = parsed.issues;
+    const name = v.getDotPath(issue) ?? '';
     throw new LockstepError(
       'LOCKSTEP_BAD_SETTING',
-      `Setting ${v.getDotPath(issue) ?? ''} is ${issue.received}, expected ${issue.expected ?? issue.message}.`,
+      issue.type === 'strict_object'
+        ? `There is no setting ${name}.`
+        : `Setting ${name} is ${issue.received}, expected ${issue.message}.`,
     );
   }
   const settings = parsed.output;

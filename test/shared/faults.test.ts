@@ -47,10 +47,10 @@ const bad: [string, RegExp][] = [
   ['exit:thread=1,step=3,phase=lunch', /unknown or missing phase/],
   ['exit:step=3,phase=leaf', /thread is missing/],
   ['exit:thread=1,phase=leaf', /step is missing/],
-  ['exit:thread=one,step=3,phase=leaf', /thread must be an integer >= 0/],
-  ['exit:thread=1e1,step=3,phase=leaf', /thread must be an integer >= 0/],
-  ['exit:thread=1,step=0,phase=leaf', /step must be an integer >= 1/],
-  ['exit:thread=1,step=3,phase=leaf,times=0', /times must be an integer >= 1/],
+  ['exit:thread=one,step=3,phase=leaf', /thread must be a whole number from 0/],
+  ['exit:thread=1e1,step=3,phase=leaf', /thread must be a whole number from 0/],
+  ['exit:thread=1,step=0,phase=leaf', /step must be a whole number from 1/],
+  ['exit:thread=1,step=3,phase=leaf,times=0', /times must be a whole number from 1/],
   ['exit:thread=1,step=3,phase=leaf,color=red', /color is no place/],
 ];
 

@@ -67,8 +67,8 @@ test('blocks are of 512 parameters, the last one begun counts', () => {
 
 // Computed by a separate program from the description.
 test('the chain has the values it always had', () => {
-  assert.equal(formatHash(chainHash(0n, new Float32Array(512), 1)), 'dd956450b8c19e19');
-  assert.equal(formatHash(chainHash(0x0123456789abcdefn, ramp(1024), 7)), '9ff78fe89b20bcd9');
+  assert.equal(formatHash(chainHash(0n, new Float32Array(512), 1)), 'af6f1191ae26e3f6');
+  assert.equal(formatHash(chainHash(0x0123456789abcdefn, ramp(1024), 7)), '0274b9d34e2b370c');
 });
 
 test('a change of any single bit of any weight changes the hash', () => {
@@ -84,6 +84,27 @@ test('a change of any single bit of any weight changes the hash', () => {
     { runs: 300 },
   );
   assert.equal(chainHash(5n, weights, 9), before);
+});
+
+test('flipped signs of several weights never cancel each other', () => {
+  const weights = ramp(512);
+  const before = chainHash(5n, weights, 1);
+  const words = new Uint32Array(weights.buffer);
+  checkProperty(
+    fc.property(fc.uniqueArray(fc.nat(31), { minLength: 1, maxLength: 4 }), fc.nat(479), (offsets, at) => {
+      for (const offset of offsets) words[at + offset] ^= 0x80000000;
+      assert.notEqual(chainHash(5n, weights, 1), before);
+      for (const offset of offsets) words[at + offset] ^= 0x80000000;
+    }),
+    { runs: 3000 },
+  );
+  for (const [a, b, c] of [
+    [1, 8, 9],
+    [501, 508, 509],
+  ]) {
+    const flipped = weights.map((weight, i) => (i === a || i === b || i === c ? -weight : weight));
+    assert.notEqual(chainHash(5n, flipped, 1), before);
+  }
 });
 
 test('the sign of a zero changes the hash', () => {

@@ -123,8 +123,14 @@ const badValues: [string, unknown[]][] = [
   ['warmup', [-1, 0.5, NaN]],
   ['seed', [-1, 0.5, 2 ** 53, NaN]],
   ['engine', ['tensorflow', 'WASM']],
-  ['learningRate', [0.1]],
 ];
+
+test('an unknown setting is refused, by its name', () => {
+  assert.throws(() => resolveSettings(Object.fromEntries([['learningRate', 0.1]])), {
+    code: 'LOCKSTEP_BAD_SETTING',
+    message: 'There is no setting learningRate.',
+  });
+});
 
 for (const [name, values] of badValues) {
   for (const value of values) {
@@ -139,9 +145,11 @@ for (const [name, values] of badValues) {
 }
 
 test('the message says what was found and what is possible', () => {
-  assert.throws(() => resolveSettings({ lr: -3 }), { message: 'Setting lr is -3, expected >0.' });
+  assert.throws(() => resolveSettings({ lr: -3 }), {
+    message: 'Setting lr is -3, expected a number above 0.',
+  });
   assert.throws(() => resolveSettings({ ['engine' as string]: 'gpu' }), {
-    message: 'Setting engine is "gpu", expected ("wasm" | "reference").',
+    message: 'Setting engine is "gpu", expected one of wasm, reference.',
   });
 });
 

@@ -10,7 +10,7 @@ import { runTiny, tinyDataset, tinyJob } from '../support/tiny.js';
 
 /** What every run of the tiny job must give: kept here so that a change of bits is seen and must be explained. */
 const golden = {
-  hash: 'b4130dfa96ba033d',
+  hash: 'ed88a102ab2f57a0',
   weightsSha256: '4bff4eb6f74faec7ee1816985d62794b8971b59f155ecfa8e2ec3392137dfd83',
 };
 
