@@ -1,7 +1,7 @@
 // The default engine: a list of kernel calls on the shared memory, layer by layer over tiles of up to 32 samples.
 
 import type { SetName } from '../../shared/dataset.js';
-import { sizeOf, type Layer, type Model } from '../../shared/model.js';
+import { sizeOf, type Layer, type Model, type Shape } from '../../shared/model.js';
 import { seedKey, streams } from '../../shared/philox.js';
 import { Arena } from '../arena.js';
 import type { Kernels } from '../kernels.js';
@@ -120,6 +120,14 @@ function parameterAddresses(layer: Layer, base: number): { kernel: number; bias:
   return { kernel: base + kernel.offset * F32, bias: base + bias.offset * F32 };
 }
 
+/** What the convolution kernels take as the sizes of a layer, in their order. */
+function convolution(
+  { height, width, channels }: Shape,
+  { kernelSize, filters }: { kernelSize: number; filters: number },
+): [number, number, number, number, number] {
+  return [height, width, channels, kernelSize, filters];
+}
+
 /** Bytes of scratch that one engine needs, to be taken from an arena as one region. */
 export function wasmScratchBytes(model: Model, leaf: number): number {
   const arena = new Arena(0);
@@ -159,20 +167,8 @@ export function createWasmEngine(
       const outputSize = sizeOf(output);
       switch (spec.type) {
         case 'conv2d': {
-          const { height, width, channels } = input;
           const { kernel, bias } = parameterAddresses(layer, weightsAt);
-          kernels.conv2dForward(
-            x,
-            kernel,
-            bias,
-            y,
-            samples,
-            height,
-            width,
-            channels,
-            spec.kernelSize,
-            spec.filters,
-          );
+          kernels.conv2dForward(x, kernel, bias, y, samples, ...convolution(input, spec));
           break;
         }
         case 'maxPool2d': {
@@ -211,7 +207,7 @@ export function createWasmEngine(
   }
 
   /** From the gradient of the logits in the first buffer back to the first layer with parameters. */
-  function backward(samples: number, gradientAt: number, first: boolean): void {
+  function backward(samples: number, gradientAt: number, first: 0 | 1): void {
     let [dy, spare] = planned.gradients;
     for (let index = layers.length - 1; index >= firstTrained; index--) {
       const { layer, x, y, record, packed, packedGradient } = layers[index];
@@ -220,38 +216,11 @@ export function createWasmEngine(
       const passOn = index > firstTrained;
       switch (spec.type) {
         case 'conv2d': {
-          const { height, width, channels } = input;
-          const { kernelSize, filters } = spec;
           const { bias } = parameterAddresses(layer, gradientAt);
-          kernels.conv2dBackwardWeights(
-            x,
-            dy,
-            packedGradient,
-            bias,
-            samples,
-            height,
-            width,
-            channels,
-            kernelSize,
-            filters,
-            lists,
-            ends,
-            first ? 1 : 0,
-          );
+          const sizes = convolution(input, spec);
+          kernels.conv2dBackwardWeights(x, dy, packedGradient, bias, samples, ...sizes, lists, ends, first);
           if (passOn) {
-            kernels.conv2dBackwardInputs(
-              dy,
-              packed,
-              spare,
-              samples,
-              height,
-              width,
-              channels,
-              kernelSize,
-              filters,
-              lists,
-              ends,
-            );
+            kernels.conv2dBackwardInputs(dy, packed, spare, samples, ...sizes, lists, ends);
             [dy, spare] = [spare, dy];
           }
           break;
@@ -263,17 +232,7 @@ export function createWasmEngine(
         case 'dense': {
           const inputs = sizeOf(input);
           const { kernel, bias } = parameterAddresses(layer, gradientAt);
-          kernels.denseBackwardWeights(
-            x,
-            dy,
-            kernel,
-            bias,
-            samples,
-            inputs,
-            outputSize,
-            lists,
-            first ? 1 : 0,
-          );
+          kernels.denseBackwardWeights(x, dy, kernel, bias, samples, inputs, outputSize, lists, first);
           if (passOn) {
             kernels.denseBackwardInputs(dy, packed, spare, samples, inputs, outputSize, lists);
             [dy, spare] = [spare, dy];
@@ -363,7 +322,7 @@ export function createWasmEngine(
       const gradientAt = addressOf(gradient);
       const result = overTiles(leaf.positions, (positions, from) => {
         const isFinite = tileForward('train', positions, planned.gradients[0], { leaf, firstSample: from });
-        backward(positions.length, gradientAt, from === 0);
+        backward(positions.length, gradientAt, from === 0 ? 1 : 0);
         return isFinite;
       });
       for (const { layer, packedGradient } of layers) {
