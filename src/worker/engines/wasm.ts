@@ -320,6 +320,7 @@ export function createWasmEngine(
 
     async gradient(leaf, gradient) {
       const gradientAt = addressOf(gradient);
+      gradient.fill(0, model.parameterCount);
       const result = overTiles(leaf.positions, (positions, from) => {
         const isFinite = tileForward('train', positions, planned.gradients[0], { leaf, firstSample: from });
         backward(positions.length, gradientAt, from === 0 ? 1 : 0);

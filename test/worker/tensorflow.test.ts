@@ -1,0 +1,136 @@
+// Loss, logits, accuracy and gradients against TensorFlow.js, on MNIST digits.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { loadMnist } from '#dist/coordinator/mnist.js';
+import type { SetName } from '#dist/shared/dataset.js';
+import { initialWeights } from '#dist/shared/initial-weights.js';
+import { sizeOf, type Layer, type LayerSpec, type Model } from '#dist/shared/model.js';
+import { seedKey, streams, wordsOf } from '#dist/shared/philox.js';
+import { presetNames, presetSpec } from '#dist/shared/presets.js';
+import { dropoutCounter, dropoutThreshold, type Leaf } from '#dist/worker/engines/engine.js';
+import { referenceArithmetic } from '#dist/worker/engines/reference.js';
+import {
+  createFixture,
+  engineNames,
+  largestMagnitude,
+  randomWeights,
+  type EngineFixture,
+} from '../support/engine-fixture.js';
+import { Random } from '../support/random.js';
+import { runTensorflow, type Masks, type TensorflowResult } from '../support/tensorflow.js';
+
+/** Of the largest component of a tensor. */
+const TOLERANCE = 1e-5;
+const SAMPLES = 16;
+const SEED = 11;
+const mnist = loadMnist();
+const first = ({ images, labels }: typeof mnist.train) => ({
+  images: images.subarray(0, SAMPLES * sizeOf(mnist.shape)),
+  labels: labels.subarray(0, SAMPLES),
+});
+
+function onMnist(layers: readonly LayerSpec[]): EngineFixture {
+  const sets = { train: first(mnist.train), test: first(mnist.test) };
+  return createFixture({
+    layers,
+    input: mnist.shape,
+    samples: SAMPLES,
+    seed: SEED,
+    sets,
+    random: new Random('unused'),
+  });
+}
+
+const leaf: Leaf = { step: 4, lane: 3, positions: Uint32Array.from({ length: SAMPLES }, (_, i) => i) };
+
+/** The masks that the leaf's random words give, worked out from their definition. */
+function masksOf(model: Model): Masks {
+  const masks = new Map<Layer, Float32Array>();
+  for (const [index, layer] of model.layers.entries()) {
+    const { spec } = layer;
+    if (spec.type !== 'dropout') continue;
+    const word = wordsOf(seedKey(SEED), ...dropoutCounter(leaf, index, streams.dropout));
+    const isKept = (i: number): boolean => word(i) >= dropoutThreshold(spec.rate);
+    const size = SAMPLES * sizeOf(layer.output);
+    const mask = Float32Array.from({ length: size }, (_, i) => (isKept(i) ? 1 / (1 - spec.rate) : 0));
+    const kept = mask.filter(multiplier => multiplier > 0).length / size;
+    assert.ok(Math.abs(kept - (1 - spec.rate)) < 0.05, `${layer.name} keeps ${kept}`);
+    masks.set(layer, mask);
+  }
+  return masks;
+}
+
+function assertClose(actual: Float32Array, expected: Float32Array, what: string): void {
+  assert.equal(actual.length, expected.length);
+  const largest = largestMagnitude(expected);
+  assert.ok(largest > 0, `${what} is all zero`);
+  for (const [i, value] of expected.entries()) {
+    const error = Math.abs(actual[i] - value);
+    assert.ok(error <= TOLERANCE * largest, `${what}[${i}]: ${actual[i]}, TensorFlow ${value}`);
+  }
+}
+
+function assertCloseLoss(actual: number, expected: number, what: string): void {
+  const error = Math.abs(actual - expected);
+  assert.ok(error <= TOLERANCE * expected, `${what}: loss ${actual}, TensorFlow ${expected}`);
+}
+
+const models: Record<string, readonly LayerSpec[]> = {
+  ...Object.fromEntries(presetNames.map(name => [name, presetSpec(name, mnist.classes).layers])),
+  'pool by 3, dropout between convolutions, no relu': [
+    { type: 'conv2d', filters: 5, kernelSize: 4 },
+    { type: 'maxPool2d', poolSize: 3 },
+    { type: 'dropout', rate: 0.25 },
+    { type: 'conv2d', filters: 7, kernelSize: 3 },
+    { type: 'flatten' },
+    { type: 'dense', units: 13 },
+    { type: 'dropout', rate: 0.5 },
+    { type: 'dense', units: 10 },
+  ],
+};
+
+for (const [name, layers] of Object.entries(models)) {
+  const fixture = onMnist(layers);
+  const { model, job } = fixture;
+  const engines = engineNames.map(engineName => ({ engineName, engine: fixture.createEngine(engineName) }));
+  const weightKinds = {
+    initial: initialWeights(model, SEED),
+    larger: randomWeights(model, new Random(`tensorflow ${name}`)),
+  };
+  for (const [kind, weights] of Object.entries(weightKinds)) {
+    const expectedIn = (set: SetName, masks?: Masks): TensorflowResult =>
+      runTensorflow(model, weights, job.sets[set], job.normalization, leaf.positions, masks);
+
+    test(`gradients agree with TensorFlow: ${name}, ${kind} weights`, async () => {
+      const expected = expectedIn('train', masksOf(model));
+      for (const { engineName, engine } of engines) {
+        await engine.useWeights(fixture.putWeights(weights));
+        const { gradient, lossSum } = await fixture.gradientOf(engine, leaf);
+        for (const { name: tensor, offset, size } of model.tensors) {
+          const [actual, wanted] = [gradient, expected.gradient].map(g => g.subarray(offset, offset + size));
+          assertClose(actual, wanted, `${engineName}: gradient of ${tensor}`);
+        }
+        assertCloseLoss(lossSum, expected.lossSum, engineName);
+      }
+    });
+
+    test(`loss, correct count and logits agree with TensorFlow: ${name}, ${kind} weights`, async () => {
+      const arithmetic = referenceArithmetic(job, 'f32');
+      for (const set of ['train', 'test'] as const) {
+        const expected = expectedIn(set);
+        for (const { engineName, engine } of engines) {
+          await engine.useWeights(fixture.putWeights(weights));
+          const { lossSum, correct } = await engine.evaluate(set, leaf.positions);
+          assertCloseLoss(lossSum, expected.lossSum, `${engineName} on ${set}`);
+          assert.equal(correct, expected.correct, `${engineName} on ${set}`);
+        }
+        for (const position of leaf.positions) {
+          const row = expected.logits.subarray(position * model.classes, (position + 1) * model.classes);
+          const logits = Float32Array.from(arithmetic.logits(weights, set, position));
+          assertClose(logits, row, `logits of ${set} image ${position}`);
+        }
+      }
+    });
+  }
+}
