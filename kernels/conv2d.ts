@@ -1,7 +1,7 @@
 // Convolutions without padding, stride 1, channels last: the `size` floats of a patch row are contiguous in the input,
 // size = kernelSize * channels. Kernels of shape [kernelSize, kernelSize, channels, filters].
 
-import { storeLanes, TERM_BYTES } from './vector';
+import { appendTerm, storeLanes, TERM_BYTES } from './vector';
 
 /**
  * y[s][oy][ox][f] = bias[f] + sum over the patch, row by row, of x * kernel.
@@ -205,135 +205,163 @@ function tile1x1(
 }
 
 /**
- * Lists the live gradients of one sample, those that are not zero: pairs of (byte offset of the patch in the input,
- * value), one list for each filter, positions in raster order. Max-pooling and ReLU leave few.
- * lists: room for outHeight * outWidth terms a filter; ends: a pointer to each list's end.
+ * Lists the live gradients of one filter over all samples, those that are not zero (max-pooling and ReLU leave few):
+ * terms of (byte offset of the patch in the input, value), samples ascending, positions in raster order.
+ * Branch-free: every term is written, and the next overwrites it unless it is live. Returns the list's end.
  */
 function listLive(
   dy: usize,
+  samples: i32,
   outHeight: i32,
   outWidth: i32,
-  filters: i32,
+  filterBytes: usize,
+  sampleBytes: usize,
   rowBytes: usize,
   pixelBytes: usize,
-  lists: usize,
-  ends: usize,
-): void {
-  const listBytes = usize(outHeight * outWidth) * TERM_BYTES;
-  for (let f = 0; f < filters; f++) store<usize>(ends + (usize(f) << 2), lists + usize(f) * listBytes);
-  const zero = f32x4.splat(0);
-  for (let oy = 0; oy < outHeight; oy++) {
-    for (let ox = 0; ox < outWidth; ox++) {
-      const offset = usize(oy) * rowBytes + usize(ox) * pixelBytes;
-      for (let f = 0; f < filters; f += 4) {
-        let live = i32x4.bitmask(f32x4.ne(v128.load(dy), zero));
-        const left = filters - f;
-        if (left < 4) live &= (1 << left) - 1;
-        while (live) {
-          const lane = usize(ctz(live));
-          const endAt = ends + ((usize(f) + lane) << 2);
-          const end = load<usize>(endAt);
-          store<u32>(end, u32(offset));
-          store<f32>(end, load<f32>(dy + (lane << 2)), 4);
-          store<usize>(endAt, end + TERM_BYTES);
-          live &= live - 1;
-        }
-        dy += usize(min(left, 4)) << 2;
+  list: usize,
+): usize {
+  let end = list;
+  for (let s = 0; s < samples; s++) {
+    let row = usize(s) * sampleBytes;
+    for (let oy = 0; oy < outHeight; oy++) {
+      let offset = row;
+      for (let ox = 0; ox < outWidth; ox++) {
+        end = appendTerm(end, offset, load<u32>(dy));
+        offset += pixelBytes;
+        dy += filterBytes;
       }
+      row += rowBytes;
     }
   }
+  return end;
 }
 
 /**
- * Adds the kernel's gradient over all samples to dPacked [filters][kernelSize][vectors][4], whose rows are patch rows
- * padded to whole vectors, and to dBias; `first`: from zero instead. For each component samples ascend, then
- * positions in raster order; terms with a zero gradient are skipped. lists, ends: see `listLive`.
+ * The gradients of a convolution, filter by filter.
+ *
+ * Weights: adds to dPacked [filters][kernelSize][vectors][4], whose rows are patch rows padded to whole vectors, and to
+ * dBias; `first`: from zero instead. For each component samples ascend, then positions in raster order.
+ * Inputs, unless dx is 0: dx = sum over filters ascending, then positions in raster order, of dy * packed (see
+ * `packConv2d`; its zeros behind a patch row leave the neighbours' values as they are).
+ * Terms with a zero gradient are skipped. list: room for a term more than the positions of all samples.
  */
-export function conv2dBackwardWeights(
+export function conv2dBackward(
   x: usize,
   dy: usize,
+  packed: usize,
   dPacked: usize,
   dBias: usize,
+  dx: usize,
   samples: i32,
   height: i32,
   width: i32,
   channels: i32,
   kernelSize: i32,
   filters: i32,
-  lists: usize,
-  ends: usize,
+  list: usize,
   first: i32,
 ): void {
   const outHeight = height - kernelSize + 1;
   const outWidth = width - kernelSize + 1;
+  const filterBytes = usize(filters) << 2;
   const pixelBytes = usize(channels) << 2;
   const rowBytes = usize(width) * pixelBytes;
+  const sampleBytes = usize(height) * rowBytes;
   const vectors = (kernelSize * channels + 3) >> 2;
   const filterVectors = kernelSize * vectors;
-  const listBytes = usize(outHeight * outWidth) * TERM_BYTES;
+  const packedBytes = usize(filterVectors) << 4;
   if (first) {
-    memory.fill(dPacked, 0, usize(filters * filterVectors) << 4);
-    memory.fill(dBias, 0, usize(filters) << 2);
+    memory.fill(dPacked, 0, usize(filters) * packedBytes);
+    memory.fill(dBias, 0, filterBytes);
   }
-  for (let s = 0; s < samples; s++) {
-    const sample = x + usize(s * height) * rowBytes;
-    listLive(
-      dy + (usize(s * outHeight * outWidth * filters) << 2),
+  if (dx) memory.fill(dx, 0, usize(samples) * sampleBytes);
+  for (let f = 0; f < filters; f++) {
+    const at = usize(f) << 2;
+    const end = listLive(
+      dy + at,
+      samples,
       outHeight,
       outWidth,
-      filters,
+      filterBytes,
+      sampleBytes,
       rowBytes,
       pixelBytes,
-      lists,
-      ends,
+      list,
     );
-    for (let f = 0; f < filters; f++) {
-      const list = lists + usize(f) * listBytes;
-      const end = load<usize>(ends + (usize(f) << 2));
-      let bias = load<f32>(dBias + (usize(f) << 2));
-      for (let term = list; term < end; term += TERM_BYTES) bias += load<f32>(term, 4);
-      store<f32>(dBias + (usize(f) << 2), bias);
-
-      const packed = dPacked + (usize(f * filterVectors) << 4);
-      let v = 0;
-      for (; v + 5 <= filterVectors; v += 5) {
-        const at = packed + (usize(v) << 4);
-        const o0 = vectorOffset(v, vectors, rowBytes);
-        const o1 = vectorOffset(v + 1, vectors, rowBytes);
-        const o2 = vectorOffset(v + 2, vectors, rowBytes);
-        const o3 = vectorOffset(v + 3, vectors, rowBytes);
-        const o4 = vectorOffset(v + 4, vectors, rowBytes);
-        let a0 = v128.load(at);
-        let a1 = v128.load(at, 16);
-        let a2 = v128.load(at, 32);
-        let a3 = v128.load(at, 48);
-        let a4 = v128.load(at, 64);
-        for (let term = list; term < end; term += TERM_BYTES) {
-          const patch = sample + load<u32>(term);
-          const value = v128.load_splat<f32>(term, 4);
-          a0 = f32x4.add(a0, f32x4.mul(value, v128.load(patch + o0)));
-          a1 = f32x4.add(a1, f32x4.mul(value, v128.load(patch + o1)));
-          a2 = f32x4.add(a2, f32x4.mul(value, v128.load(patch + o2)));
-          a3 = f32x4.add(a3, f32x4.mul(value, v128.load(patch + o3)));
-          a4 = f32x4.add(a4, f32x4.mul(value, v128.load(patch + o4)));
-        }
-        v128.store(at, a0);
-        v128.store(at, a1, 16);
-        v128.store(at, a2, 32);
-        v128.store(at, a3, 48);
-        v128.store(at, a4, 64);
-      }
-      for (; v < filterVectors; v++) {
-        const at = packed + (usize(v) << 4);
-        const from = sample + vectorOffset(v, vectors, rowBytes);
-        let a0 = v128.load(at);
-        for (let term = list; term < end; term += TERM_BYTES) {
-          a0 = f32x4.add(a0, f32x4.mul(v128.load_splat<f32>(term, 4), v128.load(from + load<u32>(term))));
-        }
-        v128.store(at, a0);
-      }
-    }
+    let bias = load<f32>(dBias + at);
+    for (let term = list; term < end; term += TERM_BYTES) bias += load<f32>(term, 4);
+    store<f32>(dBias + at, bias);
+    addWeightTerms(x, list, end, dPacked + usize(f) * packedBytes, filterVectors, vectors, rowBytes);
+    if (dx) addInputTerms(dx, list, end, packed + usize(f) * packedBytes, kernelSize, vectors, rowBytes);
   }
+}
+
+/** packed[v] += sum over the terms of value * x[patch][v]. */
+function addWeightTerms(
+  x: usize,
+  list: usize,
+  end: usize,
+  packed: usize,
+  filterVectors: i32,
+  vectors: i32,
+  rowBytes: usize,
+): void {
+  let v = 0;
+  for (; v + 5 <= filterVectors; v += 5) {
+    addToFive(
+      packed + (usize(v) << 4),
+      list,
+      end,
+      x + vectorOffset(v, vectors, rowBytes),
+      x + vectorOffset(v + 1, vectors, rowBytes),
+      x + vectorOffset(v + 2, vectors, rowBytes),
+      x + vectorOffset(v + 3, vectors, rowBytes),
+      x + vectorOffset(v + 4, vectors, rowBytes),
+    );
+  }
+  for (; v < filterVectors; v++) {
+    addToOne(packed + (usize(v) << 4), list, end, x + vectorOffset(v, vectors, rowBytes));
+  }
+}
+
+/** Five vectors, held in registers over the whole list. A function of its own: in a loop nest they would spill. */
+function addToFive(
+  packed: usize,
+  list: usize,
+  end: usize,
+  x0: usize,
+  x1: usize,
+  x2: usize,
+  x3: usize,
+  x4: usize,
+): void {
+  let a0 = v128.load(packed);
+  let a1 = v128.load(packed, 16);
+  let a2 = v128.load(packed, 32);
+  let a3 = v128.load(packed, 48);
+  let a4 = v128.load(packed, 64);
+  for (let term = list; term < end; term += TERM_BYTES) {
+    const patch = load<u32>(term);
+    const value = v128.load_splat<f32>(term, 4);
+    a0 = f32x4.add(a0, f32x4.mul(value, v128.load(x0 + patch)));
+    a1 = f32x4.add(a1, f32x4.mul(value, v128.load(x1 + patch)));
+    a2 = f32x4.add(a2, f32x4.mul(value, v128.load(x2 + patch)));
+    a3 = f32x4.add(a3, f32x4.mul(value, v128.load(x3 + patch)));
+    a4 = f32x4.add(a4, f32x4.mul(value, v128.load(x4 + patch)));
+  }
+  v128.store(packed, a0);
+  v128.store(packed, a1, 16);
+  v128.store(packed, a2, 32);
+  v128.store(packed, a3, 48);
+  v128.store(packed, a4, 64);
+}
+
+function addToOne(packed: usize, list: usize, end: usize, x: usize): void {
+  let a0 = v128.load(packed);
+  for (let term = list; term < end; term += TERM_BYTES) {
+    a0 = f32x4.add(a0, f32x4.mul(v128.load_splat<f32>(term, 4), v128.load(x + load<u32>(term))));
+  }
+  v128.store(packed, a0);
 }
 
 /** Where the v-th vector of a patch lies, counted over all its rows. */
@@ -343,60 +371,27 @@ function vectorOffset(v: i32, vectors: i32, rowBytes: usize): usize {
   return usize(v / vectors) * rowBytes + (usize(v % vectors) << 4);
 }
 
-/**
- * dx = sum over filters ascending, then positions in raster order, of dy * packed; zero gradients are skipped.
- * packed: see `packConv2d`; its zeros behind a patch row leave the neighbours' values as they are.
- */
-export function conv2dBackwardInputs(
-  dy: usize,
-  packed: usize,
+/** dx[patch] += value * packed, for each term. */
+function addInputTerms(
   dx: usize,
-  samples: i32,
-  height: i32,
-  width: i32,
-  channels: i32,
+  list: usize,
+  end: usize,
+  packed: usize,
   kernelSize: i32,
-  filters: i32,
-  lists: usize,
-  ends: usize,
+  vectors: i32,
+  rowBytes: usize,
 ): void {
-  const outHeight = height - kernelSize + 1;
-  const outWidth = width - kernelSize + 1;
-  const pixelBytes = usize(channels) << 2;
-  const rowBytes = usize(width) * pixelBytes;
-  const vectors = (kernelSize * channels + 3) >> 2;
-  const filterVectors = kernelSize * vectors;
-  const listBytes = usize(outHeight * outWidth) * TERM_BYTES;
-  memory.fill(dx, 0, usize(samples * height) * rowBytes);
-  for (let s = 0; s < samples; s++) {
-    const sample = dx + usize(s * height) * rowBytes;
-    listLive(
-      dy + (usize(s * outHeight * outWidth * filters) << 2),
-      outHeight,
-      outWidth,
-      filters,
-      rowBytes,
-      pixelBytes,
-      lists,
-      ends,
-    );
-    for (let f = 0; f < filters; f++) {
-      const list = lists + usize(f) * listBytes;
-      const end = load<usize>(ends + (usize(f) << 2));
-      const filter = packed + (usize(f * filterVectors) << 4);
-      for (let term = list; term < end; term += TERM_BYTES) {
-        const value = v128.load_splat<f32>(term, 4);
-        let row = sample + load<u32>(term);
-        let weights = filter;
-        for (let ky = 0; ky < kernelSize; ky++) {
-          const rowEnd = row + (usize(vectors) << 4);
-          for (let at = row; at < rowEnd; at += 16) {
-            v128.store(at, f32x4.add(v128.load(at), f32x4.mul(value, v128.load(weights))));
-            weights += 16;
-          }
-          row += rowBytes;
-        }
+  for (let term = list; term < end; term += TERM_BYTES) {
+    const value = v128.load_splat<f32>(term, 4);
+    let row = dx + load<u32>(term);
+    let weights = packed;
+    for (let ky = 0; ky < kernelSize; ky++) {
+      const rowEnd = row + (usize(vectors) << 4);
+      for (let at = row; at < rowEnd; at += 16) {
+        v128.store(at, f32x4.add(v128.load(at), f32x4.mul(value, v128.load(weights))));
+        weights += 16;
       }
+      row += rowBytes;
     }
   }
 }

@@ -2,18 +2,12 @@
 //
 // No kernel allocates, keeps state between calls, or uses relaxed instructions, so the same bytes in give the same
 // bits out on every processor, system and Node version. Pointers are byte addresses; lengths count elements.
-// Vector loads may read, and `conv2dBackwardInputs` may rewrite unchanged, up to 12 bytes behind a buffer: the host
+// Vector loads may read, and `conv2dBackward` may rewrite unchanged, up to 12 bytes behind a buffer: the host
 // leaves 16 bytes of slack. Beside every kernel stands a scalar reference in TypeScript that gives the same bits.
 
 export { unpackImages } from './images';
 export { denseForward, denseBackwardWeights, denseBackwardInputs, packDense } from './dense';
-export {
-  conv2dForward,
-  conv2dBackwardWeights,
-  conv2dBackwardInputs,
-  packConv2d,
-  unpackConv2dGradient,
-} from './conv2d';
+export { conv2dForward, conv2dBackward, packConv2d, unpackConv2dGradient } from './conv2d';
 export { reluForward, reluBackward } from './relu';
 export { maxPool2dForward, maxPool2dBackward } from './max-pool2d';
 export { dropoutForward, dropoutBackward } from './dropout';

@@ -58,24 +58,12 @@ export interface Kernels {
     kernelSize: number,
     filters: number,
   ): void;
-  conv2dBackwardWeights(
+  conv2dBackward(
     x: Pointer,
     dy: Pointer,
+    packed: Pointer,
     dPacked: Pointer,
     dBias: Pointer,
-    samples: number,
-    height: number,
-    width: number,
-    channels: number,
-    kernelSize: number,
-    filters: number,
-    lists: Pointer,
-    ends: Pointer,
-    first: number,
-  ): void;
-  conv2dBackwardInputs(
-    dy: Pointer,
-    packed: Pointer,
     dx: Pointer,
     samples: number,
     height: number,
@@ -83,8 +71,8 @@ export interface Kernels {
     channels: number,
     kernelSize: number,
     filters: number,
-    lists: Pointer,
-    ends: Pointer,
+    list: Pointer,
+    first: number,
   ): void;
   packConv2d(kernel: Pointer, packed: Pointer, channels: number, kernelSize: number, filters: number): void;
   unpackConv2dGradient(

@@ -60,9 +60,8 @@ for (const filters of [1, 2, 3, 4, 5, 6, 8, 9, 11, 12, 13, 16, 17, 20, 21]) {
           const dBias = region(filters);
           const [packed, dPacked] = [region(packedCount), region(packedCount)];
           const [dKernel, dx] = [region(kernelCount), region(x.length)];
-          // A list of all positions of a sample for each filter, and one term more.
-          const lists = region((outCount / samples) * 2 + 2);
-          const ends = region(filters);
+          // A list of all positions of all samples, and one term more.
+          const list = region((outCount / filters) * 2 + 2);
           const { kernels } = memory;
           const shape = [samples, height, width, channels, kernelSize, filters] as const;
           const what = `size ${kernelSize}, ${channels} channels, ${outWidth} columns:`;
@@ -73,18 +72,22 @@ for (const filters of [1, 2, 3, 4, 5, 6, 8, 9, 11, 12, 13, 16, 17, 20, 21]) {
             kernels.packConv2d(kernel.byteOffset, packed.byteOffset, channels, kernelSize, filters),
           );
           for (const first of [1, 0]) {
-            assertWritesOnly(memory, [dPacked, dBias, lists, ends], `${what} gradient of the weights`, () =>
-              kernels.conv2dBackwardWeights(
-                x.byteOffset,
-                dy.byteOffset,
-                dPacked.byteOffset,
-                dBias.byteOffset,
-                ...shape,
-                lists.byteOffset,
-                ends.byteOffset,
-                first,
-              ),
-            );
+            for (const dxAt of [dx.byteOffset, 0]) {
+              const written = [dPacked, dBias, list, ...(dxAt === 0 ? [] : [dx])];
+              assertWritesOnly(memory, written, `${what} gradients`, () =>
+                kernels.conv2dBackward(
+                  x.byteOffset,
+                  dy.byteOffset,
+                  packed.byteOffset,
+                  dPacked.byteOffset,
+                  dBias.byteOffset,
+                  dxAt,
+                  ...shape,
+                  list.byteOffset,
+                  first,
+                ),
+              );
+            }
           }
           assertWritesOnly(memory, [dKernel], `${what} unpacking`, () =>
             kernels.unpackConv2dGradient(
@@ -93,16 +96,6 @@ for (const filters of [1, 2, 3, 4, 5, 6, 8, 9, 11, 12, 13, 16, 17, 20, 21]) {
               channels,
               kernelSize,
               filters,
-            ),
-          );
-          assertWritesOnly(memory, [dx, lists, ends], `${what} gradient of the inputs`, () =>
-            kernels.conv2dBackwardInputs(
-              dy.byteOffset,
-              packed.byteOffset,
-              dx.byteOffset,
-              ...shape,
-              lists.byteOffset,
-              ends.byteOffset,
             ),
           );
         }

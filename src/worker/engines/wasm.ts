@@ -46,8 +46,8 @@ interface Plan {
   readonly totals: number;
   readonly exps: number;
   readonly words: number;
-  readonly lists: number;
-  readonly ends: number;
+  /** Terms that are not zero. */
+  readonly list: number;
   /** Two buffers that the gradients of activations alternate between. */
   readonly gradients: readonly [number, number];
 }
@@ -59,7 +59,6 @@ function plan(model: Model, leaf: number, arena: Arena): Plan {
   let x = input;
   let widest = sizeOf(model.input);
   let listBytes = tile * TERM;
-  let mostFilters = 1;
   for (const layer of model.layers) {
     const inputSize = sizeOf(layer.input);
     const outputSize = sizeOf(layer.output);
@@ -75,8 +74,7 @@ function plan(model: Model, leaf: number, arena: Arena): Plan {
         y = arena.take(tile * outputSize * F32);
         packed = arena.take(filters * kernelSize * paddedRow * F32);
         packedGradient = arena.take(filters * kernelSize * paddedRow * F32);
-        listBytes = Math.max(listBytes, outputSize * TERM);
-        mostFilters = Math.max(mostFilters, filters);
+        listBytes = Math.max(listBytes, tile * layer.output.height * layer.output.width * TERM);
         break;
       }
       case 'maxPool2d':
@@ -108,8 +106,7 @@ function plan(model: Model, leaf: number, arena: Arena): Plan {
     exps: arena.take(model.classes * 8),
     words: arena.take(16),
     // One entry more: a list writes its next term before it knows whether it is live.
-    lists: arena.take(listBytes + TERM),
-    ends: arena.take(mostFilters * F32),
+    list: arena.take(listBytes + TERM),
     gradients: [arena.take(tile * widest * F32), arena.take(tile * widest * F32)],
   };
 }
@@ -148,7 +145,7 @@ export function createWasmEngine(
 ): Engine {
   const { model, normalization, sets } = job;
   const planned = plan(model, job.leaf, new Arena(scratch));
-  const { layers, firstTrained, tile, lists, ends } = planned;
+  const { layers, firstTrained, tile, list } = planned;
   const positionsView = new Uint32Array(memory.buffer, planned.positions, tile);
   const totals = new DataView(memory.buffer, planned.totals, 16);
   const [k0, k1] = seedKey(job.seed);
@@ -178,7 +175,7 @@ export function createWasmEngine(
         }
         case 'dense': {
           const { kernel, bias } = parameterAddresses(layer, weightsAt);
-          kernels.denseForward(x, kernel, bias, y, samples, sizeOf(input), outputSize, lists);
+          kernels.denseForward(x, kernel, bias, y, samples, sizeOf(input), outputSize, list);
           break;
         }
         case 'relu':
@@ -218,11 +215,9 @@ export function createWasmEngine(
         case 'conv2d': {
           const { bias } = parameterAddresses(layer, gradientAt);
           const sizes = convolution(input, spec);
-          kernels.conv2dBackwardWeights(x, dy, packedGradient, bias, samples, ...sizes, lists, ends, first);
-          if (passOn) {
-            kernels.conv2dBackwardInputs(dy, packed, spare, samples, ...sizes, lists, ends);
-            [dy, spare] = [spare, dy];
-          }
+          const dx = passOn ? spare : 0;
+          kernels.conv2dBackward(x, dy, packed, packedGradient, bias, dx, samples, ...sizes, list, first);
+          [dy, spare] = [spare, dy];
           break;
         }
         case 'maxPool2d':
@@ -232,9 +227,9 @@ export function createWasmEngine(
         case 'dense': {
           const inputs = sizeOf(input);
           const { kernel, bias } = parameterAddresses(layer, gradientAt);
-          kernels.denseBackwardWeights(x, dy, kernel, bias, samples, inputs, outputSize, lists, first);
+          kernels.denseBackwardWeights(x, dy, kernel, bias, samples, inputs, outputSize, list, first);
           if (passOn) {
-            kernels.denseBackwardInputs(dy, packed, spare, samples, inputs, outputSize, lists);
+            kernels.denseBackwardInputs(dy, packed, spare, samples, inputs, outputSize, list);
             [dy, spare] = [spare, dy];
           }
           break;
