@@ -179,7 +179,6 @@ export async function runThread(task: ThreadTask): Promise<void> {
 
   async function computeLeaves(step: number): Promise<void> {
     enter('leaf');
-    await engine.useWeights(views.banks[step & 1].weights);
     const part = layout.parts + thread * model.paddedCount * 8;
     own.numbers[threadNumber.lossSum] = 0;
     own.numbers[threadNumber.correct] = 0;
@@ -189,6 +188,7 @@ export async function runThread(task: ThreadTask): Promise<void> {
       if (lane >= schedule.lanes) break;
       const positions = schedule.leafPositions(step, lane);
       if (positions.length === 0) continue;
+      if (added === 0) await engine.useWeights(views.banks[step & 1].weights);
       const result = await engine.gradient({ step, lane, positions }, own.gradient);
       const gradientAt = own.gradient.byteOffset;
       const isWithin = kernels.addLeaf(gradientAt, part, model.paddedCount, bound, added === 0 ? 1 : 0);
