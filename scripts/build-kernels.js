@@ -1,7 +1,7 @@
 // Compiles kernels/ into dist/kernels.wasm if it is missing or stale, and refuses a module that keeps state.
 
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -29,21 +29,15 @@ const digest = createHash('sha256').update(readFileSync(fileURLToPath(import.met
 for (const name of sources) digest.update(name).update(readFileSync(join(sourceDir, name)));
 const wanted = digest.digest('hex');
 
-// What `npx lockstep` runs; the compiler does not mark it executable.
-chmodSync(join(root, 'dist', 'cli', 'main.js'), 0o755);
-
-const isFresh = existsSync(target) && existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted;
-if (!isFresh) await build();
-
-async function build() {
+export async function buildKernels() {
+  if (existsSync(target) && existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
   const { default: asc } = await import('assemblyscript/asc');
   mkdirSync(dirname(target), { recursive: true });
   const entry = relative(root, join(sourceDir, 'index.ts'));
   const { error, stderr, binary } = await compile(asc, entry);
   if (error) {
     process.stderr.write(`${stderr.toString()}\n${error.message}\n`);
-    process.exitCode = 1;
-    return;
+    process.exit(1);
   }
   refuseState(binary);
   writeFileSync(target, binary);

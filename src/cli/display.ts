@@ -111,7 +111,7 @@ function describeStart(event: EventOf<'start'>): string {
   return [
     `${colors.bold(model)} (${integer(parameters)} parameters) on ${dataset} ` +
       `(${integer(trainSamples)} training images, ${integer(testSamples)} test images)`,
-    `${integer(totalSteps)} steps in ${epochs} epochs, ${batch} images a step in ${lanes} lanes of ${leaf}; ` +
+    `${integer(totalSteps)} steps in ${epochs} ${epochs === 1 ? 'epoch' : 'epochs'}, ${batch} images a step in ${lanes} lanes of ${leaf}; ` +
       `${event.workers} ${event.workers === 1 ? 'worker' : 'workers'}, engine ${event.engine}, seed ${event.seed}`,
   ].join('\n');
 }
@@ -127,13 +127,17 @@ function describeEpoch(event: EventOf<'epoch'>): string {
 function describeDone(event: EventOf<'done'>): string {
   const { threads } = event;
   const leaves = threads.reduce((sum, thread) => sum + thread.leaves, 0);
-  const shares = threads.map(thread => `${Math.round((100 * thread.leaves) / leaves)} %`).join(', ');
+  const shares = threads.map(thread => Math.round((100 * thread.leaves) / leaves));
+  const byThread =
+    threads.length <= 8
+      ? shares.map(share => `${share} %`).join(', ')
+      : `${Math.min(...shares)} % to ${Math.max(...shares)} %`;
   return [
     `${colors.green('done')} in ${event.seconds.toFixed(1)} s: test accuracy ${colors.bold(percent(event.testAccuracy))}, ` +
       `test loss ${event.testLoss.toFixed(4)}, ${integer(event.imagesPerSecond)} images/s`,
     `  hash            ${event.hash}`,
     `  weights SHA-256 ${event.weightsSha256}`,
-    `  leaves          ${integer(leaves)}, by thread ${shares}`,
+    `  leaves          ${integer(leaves)}, by thread ${byThread}`,
     `  kept in         ${event.runDir}`,
   ].join('\n');
 }

@@ -8,18 +8,19 @@ import { LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
 import { modelCommand, modelFlags } from './model.js';
 import { toldErrors, trainCommand, trainFlags } from './train.js';
 
-const exitCodes = { failed: 1, usage: 2, interrupted: 130 } as const;
+const exitCodes = { failed: 1, usage: 2, interrupted: 130, closedPipe: 141 } as const;
 /** What the command line itself got wrong. */
 const usageCodes = new Set<ErrorCode>(['LOCKSTEP_USAGE', 'LOCKSTEP_BAD_SETTING', 'LOCKSTEP_BAD_INJECT']);
 
 const flagsOf: Record<string, string[] | undefined> = { train: trainFlags, model: modelFlags };
 
 const argv = hideBin(process.argv);
-const isJson = argv.includes('--json');
+const isJson = argv.some(argument => /^--json(=true)?$/.test(argument));
 
 // Whoever reads our output may close it early (`| head -n 1`): that is no error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === 'EPIPE' ? 0 : exitCodes.failed);
+  if (error.code !== 'EPIPE') process.stderr.write(`Cannot write the output: ${error.message}\n`);
+  process.exit(error.code === 'EPIPE' ? exitCodes.closedPipe : exitCodes.failed);
 });
 
 try {

@@ -3,7 +3,6 @@
 import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { train, type TrainOptions } from '../library/index.js';
 import { LockstepError } from '../shared/errors.js';
-import { parseFault } from '../shared/faults.js';
 import { presetNames } from '../shared/presets.js';
 import { engineNames, learningRateScheduleNames, optimizerNames } from '../shared/settings.js';
 import { chooseDisplay } from './display.js';
@@ -109,7 +108,10 @@ export const trainCommand: CommandModule<object, Arguments> = {
     const display = chooseDisplay(argv);
     const interrupt = new AbortController();
     const onSignal = (): void => {
-      if (interrupt.signal.aborted) process.exit(130);
+      if (interrupt.signal.aborted) {
+        display.end();
+        process.exit(130);
+      }
       interrupt.abort();
     };
     process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
@@ -145,8 +147,9 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
     warmup,
     seed,
     engine,
+    out,
   };
-  return { ...withoutUndefined(chosen), out, fault: injected ? parseFault(injected) : undefined };
+  return { ...withoutUndefined(chosen), ...(injected && { inject: injected }) };
 }
 
 function toWorkers(text: string): number | 'auto' {

@@ -2,6 +2,7 @@
 
 import { compileModel, formatShape } from '../shared/model.js';
 import { presetSpec, presets } from '../shared/presets.js';
+import { resolveSettings } from '../shared/settings.js';
 
 export interface LayerDescription {
   readonly name: string;
@@ -20,8 +21,12 @@ export interface ModelDescription {
   readonly parameters: number;
 }
 
-/** A preset for images of 28 x 28 pixels and 10 classes. */
+/**
+ * A preset for images of 28 x 28 pixels and 10 classes.
+ * @throws LOCKSTEP_BAD_SETTING if there is no preset of that name
+ */
 export function describeModel(name: string): ModelDescription {
+  resolveSettings({ model: name });
   const input = { height: 28, width: 28, channels: 1 };
   const model = compileModel(presetSpec(name, 10), input, 10);
   return {

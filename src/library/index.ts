@@ -4,5 +4,4 @@ export { describeModel, type LayerDescription, type ModelDescription } from './d
 export { train, type TrainOptions } from './train.js';
 export { LockstepError, type ErrorCode } from '../shared/errors.js';
 export type { EventOf, RunEvent, RunResult, ThreadReport } from '../shared/events.js';
-export type { Fault } from '../shared/faults.js';
 export type { TrainSettings } from '../shared/settings.js';

@@ -7,7 +7,7 @@ import { RunFolder } from '../coordinator/run-folder.js';
 import { systemClock } from '../shared/clock.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import type { RunEvent, RunEventBody, RunResult } from '../shared/events.js';
-import type { Fault } from '../shared/faults.js';
+import { parseFault, type Fault } from '../shared/faults.js';
 import { compileModel } from '../shared/model.js';
 import { presetSpec } from '../shared/presets.js';
 import { createJob, resolveSettings, type Job, type TrainSettings } from '../shared/settings.js';
@@ -15,14 +15,12 @@ import { F32_PROFILE } from '../worker/engines/engine.js';
 import { createPool } from '../worker/pool.js';
 
 export interface TrainOptions extends Partial<TrainSettings> {
-  /** The run folder; by default `runs/<model>-<n>` in the working directory. */
-  readonly out?: string | undefined;
   /** Is told everything that happens, in order. */
   readonly onEvent?: (event: RunEvent) => void;
   /** Ends the run at the next step boundary; the promise then rejects with LOCKSTEP_INTERRUPTED. */
   readonly signal?: AbortSignal;
-  /** A fault to inject, see `docs/faults.md`. */
-  readonly fault?: Fault | undefined;
+  /** A fault to inject, in the form of `docs/faults.md`. */
+  readonly inject?: string | undefined;
 }
 
 /**
@@ -49,17 +47,18 @@ export async function train(options: TrainOptions = {}): Promise<RunResult> {
 }
 
 async function trainJob(
-  { out, signal, fault, ...chosen }: Omit<TrainOptions, 'onEvent'>,
+  { signal, inject, ...chosen }: Omit<TrainOptions, 'onEvent'>,
   startMs: number,
   emit: (event: RunEventBody, step?: number) => void,
 ): Promise<RunResult> {
   const settings = resolveSettings(chosen);
+  const fault = inject === undefined ? undefined : parseFault(inject);
   const cores = availableParallelism();
   const threads = settings.workers === 'auto' ? cores : settings.workers;
   const dataset = loadMnist();
   const model = compileModel(presetSpec(settings.model, dataset.classes), dataset.shape, dataset.classes);
   const job = createJob(settings, model, dataset, F32_PROFILE);
-  const folder = RunFolder.create(out, settings.model, runConfig(job, threads));
+  const folder = RunFolder.create(settings.out, settings.model, runConfig(job, threads));
   try {
     emit({
       type: 'start',
@@ -80,7 +79,7 @@ async function trainJob(
       seed: settings.seed,
       runDir: folder.dir,
     });
-    for (const message of warnings(job, threads, fault)) emit({ type: 'warning', message });
+    for (const message of warnings(chosen, job, threads, fault)) emit({ type: 'warning', message });
     const node = await createPool({
       job,
       dataset,
@@ -105,8 +104,18 @@ function runConfig({ settings, bits, normalization, totalSteps }: Job, workers: 
   return { settings: { ...settings, workers, leaf: bits.leaf }, bits, normalization, totalSteps };
 }
 
-function warnings({ lanes }: Job, threads: number, fault: Fault | undefined): string[] {
+function warnings(
+  chosen: Partial<TrainSettings>,
+  { lanes, settings }: Job,
+  threads: number,
+  fault: Fault | undefined,
+): string[] {
   const found: string[] = [];
+  for (const name of ['momentum', 'nesterov'] as const) {
+    if (chosen[name] !== undefined && settings.optimizer !== 'sgd') {
+      found.push(`The setting ${name} is of the optimizer sgd; it has no effect with ${settings.optimizer}.`);
+    }
+  }
   if (lanes < threads) {
     found.push(
       `${threads} workers share ${lanes} lanes, so ${threads - lanes} of them have no leaves to compute: ` +

@@ -53,6 +53,8 @@ export const trainSettingsSchema = v.strictObject({
   warmup: v.optional(wholeNumber(0)),
   seed: wholeNumber(0),
   engine: oneOf(engineNames),
+  /** The run folder; by default `runs/<model>-<n>` in the working directory. */
+  out: v.optional(v.pipe(v.string('a path'), v.minLength(1, 'a path'))),
 });
 
 export type TrainSettings = v.InferOutput<typeof trainSettingsSchema>;

@@ -10,6 +10,7 @@ import { Piscina } from 'piscina';
 import type { Clock } from '../shared/clock.js';
 import type { Dataset, SetName } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
+import { gradientBound } from '../shared/exact-sum.js';
 import type { ThreadReport } from '../shared/events.js';
 import { phases, type Fault } from '../shared/faults.js';
 import { initialWeights } from '../shared/initial-weights.js';
@@ -40,6 +41,8 @@ import { stopAll, type ThreadMessage, type ThreadTask } from './thread.js';
 /** A thread that computes without a sign of life for this many ticks of the watchdog has hung. */
 const WATCHDOG_PERIOD_MS = 250;
 const HUNG_TICKS = 20;
+/** A thread may take so many ticks to start. */
+const START_TICKS = 240;
 /** Losses in a row, with no step or evaluation finished in between, that end the run. */
 const LOSS_LIMIT = 5;
 /** How long a thread spins at a barrier: leaves end within some tens of microseconds of each other. */
@@ -125,7 +128,8 @@ class Pool implements LocalNode {
   #hash: bigint;
   #lossesInARow = 0;
   #faultsLeft: number;
-  #fatal: LockstepError | undefined;
+  /** Ends whatever is waited for. */
+  #fatal: unknown;
   /** Looks again whether what is waited for has come true. */
   #look: () => void = () => {};
 
@@ -269,7 +273,7 @@ class Pool implements LocalNode {
   #until(isDone: () => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#look = () => {
-        if (this.#fatal) reject(this.#fatal);
+        if (this.#fatal !== undefined) reject(this.#fatal);
         else if (isDone()) resolve();
       };
       this.#look();
@@ -303,7 +307,11 @@ class Pool implements LocalNode {
     const task: ThreadTask = { ...this.#task, thread, port: port2, ...(isFaulty && { fault }) };
     this.#piscina
       .run(task, { transferList: [port2], signal: controller.signal })
-      .catch((reason: unknown) => this.#onLost(slot, reason));
+      .catch((reason: unknown) => this.#onLost(slot, reason))
+      .catch((error: unknown) => {
+        this.#fatal = error;
+        this.#look();
+      });
   }
 
   async #onLost(slot: Incarnation, reason: unknown): Promise<void> {
@@ -343,39 +351,42 @@ class Pool implements LocalNode {
       const { words } = this.#views.threads[slot.thread];
       const progress = Atomics.load(words, threadWord.progress);
       const isWaiting = Atomics.load(words, threadWord.waiting) === 1 || slot.parkedAfter === command;
-      const isAlive = isWaiting || slot.worker === undefined || slot.isGone || progress !== slot.progress;
+      const isAlive = isWaiting || slot.isGone || progress !== slot.progress;
+      const limit = slot.worker === undefined ? START_TICKS : HUNG_TICKS;
       slot.quietTicks = isAlive ? 0 : slot.quietTicks + 1;
       slot.progress = progress;
-      if (slot.quietTicks === HUNG_TICKS) {
-        const seconds = (HUNG_TICKS * WATCHDOG_PERIOD_MS) / 1000;
+      if (slot.quietTicks === limit) {
+        const seconds = (limit * WATCHDOG_PERIOD_MS) / 1000;
         slot.controller.abort(`hung: no sign of life for ${seconds} s`);
       }
     }
   }
 
-  /** A failure is tried again once; if it comes back the same, it is true. Gives what to compare the next with. */
+  /** A step that fails is tried again once; if it fails again, it is true. Gives what to compare the next with. */
   #checkFailure(failedBefore: string): string {
     const { control: words } = this.#views;
     const kind = words[control.failure];
     if (kind === failures.none) return '';
     const step = words[control.failureStep];
     const lane = words[control.failureLane];
-    const failed = `${kind} ${step} ${lane}`;
+    const failed = `${kind} ${step}`;
     if (failed !== failedBefore) return failed;
-    const advice = 'Lower the learning rate (--lr), or look for bad values in the data.';
+    const advice = 'Lower the learning rate (--lr)';
     if (kind === failures.badWeights) {
       throw new LockstepError(
         'LOCKSTEP_BAD_WEIGHTS',
-        `The update of step ${step + 1} gives weights that are not finite numbers. ${advice}`,
+        `The update of step ${step + 1} gives weights that are not finite numbers. ${advice}.`,
       );
     }
     const tensor = this.#task.plan.model.tensors[words[control.failureTensor]];
+    const { lanes } = this.#schedule;
     const where = lane < 0 ? `Evaluation after step ${step}` : `Step ${step + 1}, lane ${lane}`;
     throw new LockstepError(
       'LOCKSTEP_BAD_LEAF',
       `${where}, computed twice on the coordinator's node (thread ${words[control.failureThread]}): ` +
         `${tensor ? `layer ${tensor.name.split('.')[0]} (${tensor.name})` : 'the loss'} is not a finite number ` +
-        `or too large to be summed exactly. ${advice}`,
+        `or too large to be summed exactly (a gradient may reach ${gradientBound(lanes)} with ${lanes} lanes). ` +
+        `${advice}, or use fewer lanes (a larger --leaf).`,
     );
   }
 }

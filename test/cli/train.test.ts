@@ -233,6 +233,17 @@ test('Ctrl-C ends a run with 130 and says where it was', async () => {
   });
 });
 
+test('a reader that closes the pipe ends the run quietly', async () => {
+  await inTemporaryFolder(async cwd => {
+    const { code, stderr } = await lockstep(['train', 'mlp', '--epochs', '50', '--json'], {
+      cwd,
+      closeOutputAfter: '"type":"start"',
+    });
+    assert.equal(code, 141);
+    assert.equal(stderr, '');
+  });
+});
+
 test('more workers than lanes is said once', async () => {
   const events = await inTemporaryFolder(async cwd => {
     const args = [

@@ -18,11 +18,16 @@ export interface Outcome {
 export interface CliOptions {
   readonly cwd?: string;
   readonly env?: Record<string, string>;
+  /** Stops reading when this text has come. */
+  readonly closeOutputAfter?: string;
   /** Gets the process's output as it comes; may kill the process. */
   readonly onOutput?: (text: string, kill: (signal: NodeJS.Signals) => void) => void;
 }
 
-export function lockstep(args: readonly string[], { cwd, env, onOutput }: CliOptions = {}): Promise<Outcome> {
+export function lockstep(
+  args: readonly string[],
+  { cwd, env, closeOutputAfter, onOutput }: CliOptions = {},
+): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [main, ...args], {
       cwd,
@@ -33,6 +38,7 @@ export function lockstep(args: readonly string[], { cwd, env, onOutput }: CliOpt
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       stdout += text;
+      if (closeOutputAfter !== undefined && stdout.includes(closeOutputAfter)) child.stdout.destroy();
       onOutput?.(text, signal => child.kill(signal));
     });
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
