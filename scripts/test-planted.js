@@ -78,6 +78,26 @@ const faults = [
       },
     ],
   },
+  {
+    name: 'an evaluation that forgets its last, short leaf',
+    edits: [
+      {
+        file: 'src/worker/thread.ts',
+        from: 'if (from >= samples) break;',
+        to: 'if (from + EVALUATION_LEAF > samples && from > 0) break;',
+      },
+    ],
+  },
+  {
+    name: 'a running loss that counts one thread only',
+    edits: [
+      {
+        file: 'src/worker/thread.ts',
+        from: 'sumOverThreads(threadNumber.lossSum)',
+        to: 'own.numbers[threadNumber.lossSum]',
+      },
+    ],
+  },
 ];
 
 let isGood = true;

@@ -1,6 +1,6 @@
 // The folder of a run: config.json, metrics.jsonl, hashes.txt and weights.safetensors.
 
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { LockstepError, messageOf } from '../shared/errors.js';
 
@@ -44,8 +44,13 @@ export class RunFolder {
     this.#append(this.#hashes, hashes.map(hash => `${hash}\n`).join(''));
   }
 
+  /** Under its name the file is whole or absent. */
   saveWeights(file: Uint8Array): void {
-    explain(this.dir, () => writeFileSync(join(this.dir, 'weights.safetensors'), file));
+    const path = join(this.dir, 'weights.safetensors');
+    explain(this.dir, () => {
+      writeFileSync(`${path}.part`, file);
+      renameSync(`${path}.part`, path);
+    });
   }
 
   close(): void {

@@ -50,11 +50,12 @@ export async function run({ job, node, folder, clock, startMs, emit, signal }: R
     }
     const epoch = Math.floor(step / stepsPerEpoch) + 1;
     const epochEnd = Math.min(epoch * stepsPerEpoch, totalSteps);
+    const spanEnd = Math.min(epochEnd, step + spanLength(whole, node));
     const span: UpdateScalars[] = [];
-    for (const end = Math.min(epochEnd, step + spanLength(whole, node)); step + span.length < end;) {
-      const next = updateScalars(bits.optimizer, bits.learningRate, step + span.length, powers);
-      span.push(next.scalars);
-      powers = next.powers;
+    for (let next = step; next < spanEnd; next++) {
+      const update = updateScalars(bits.optimizer, bits.learningRate, next, powers);
+      span.push(update.scalars);
+      powers = update.powers;
     }
 
     const spanStartMs = clock.nowMs();

@@ -1,6 +1,7 @@
 // What a model looks like, layer by layer, for people.
 
-import { compileModel, formatShape } from '../shared/model.js';
+import { compileModel } from '../shared/model.js';
+import { formatShape } from '../shared/shape.js';
 import { presetSpec, presets } from '../shared/presets.js';
 import { resolveSettings } from '../shared/settings.js';
 

@@ -67,7 +67,7 @@ async function trainJob(
       dataset: dataset.name,
       trainSamples: dataset.train.labels.length,
       testSamples: dataset.test.labels.length,
-      epochs: settings.epochs,
+      epochs: Math.ceil(job.totalSteps / job.stepsPerEpoch),
       totalSteps: job.totalSteps,
       stepsPerEpoch: job.stepsPerEpoch,
       batch: job.bits.batch,
@@ -87,6 +87,7 @@ async function trainJob(
       cores,
       clock: systemClock,
       fault,
+      onWarning: message => emit({ type: 'warning', message }),
       onThreadLost: ({ step, ...lost }) => emit({ type: 'thread-lost', ...lost }, step),
     });
     try {

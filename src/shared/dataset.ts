@@ -1,7 +1,8 @@
 // A dataset in memory, its digest, and the normalization constants that training uses.
 
+import { LockstepError } from './errors.js';
 import { canonicalJson, sha256 } from './hash.js';
-import type { Shape } from './model.js';
+import { sizeOf, type Shape } from './shape.js';
 
 export interface LabelledImages {
   /** `labels.length` images of `height * width * channels` bytes each. */
@@ -21,8 +22,29 @@ export interface Dataset {
 
 export type SetName = 'train' | 'test';
 
+/** So many samples have exact loss sums, see `LOSS_BOUND`. */
+const MOST_SAMPLES = 131_072;
+
+/**
+ * Checks the content and digests it.
+ * @throws LOCKSTEP_DATA_FORMAT for a set that is empty or too large, images and labels of different counts, and labels
+ * that are no class
+ */
 export function createDataset(content: Omit<Dataset, 'digest'>): Dataset {
   const { shape, classes, train, test } = content;
+  for (const [name, { images, labels }] of Object.entries({ train, test })) {
+    const fail = (what: string): never => {
+      throw new LockstepError('LOCKSTEP_DATA_FORMAT', `The ${name} set of ${content.name} ${what}.`);
+    };
+    if (labels.length === 0) fail('is empty');
+    if (labels.length > MOST_SAMPLES) fail(`has ${labels.length} samples, and ${MOST_SAMPLES} are possible`);
+    if (images.length !== labels.length * sizeOf(shape)) {
+      fail(`has ${labels.length} labels and ${images.length / sizeOf(shape)} images`);
+    }
+    const wrong = labels.findIndex(label => label >= classes);
+    if (wrong >= 0)
+      fail(`has label ${labels[wrong]} at sample ${wrong}, and ${classes} classes counted from 0`);
+  }
   const digests = [train.images, train.labels, test.images, test.labels].map(sha256);
   return { ...content, digest: sha256(canonicalJson({ shape, classes, digests })) };
 }

@@ -15,7 +15,7 @@ export const errorCodes = {
   LOCKSTEP_BAD_WEIGHTS: 'An update made a weight that is not a finite number.',
   LOCKSTEP_THREAD_DIES: 'Worker threads keep dying.',
   LOCKSTEP_MEMORY: 'The shared memory that this run needs cannot be had.',
-  LOCKSTEP_BUILD: 'The compiled kernels are missing or from another version.',
+  LOCKSTEP_BUILD: 'The compiled kernels are missing or cannot be loaded.',
   LOCKSTEP_INTERRUPTED: 'The run was interrupted before its end.',
 } as const;
 

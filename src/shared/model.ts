@@ -7,6 +7,7 @@
 import * as v from 'valibot';
 import { LockstepError } from './errors.js';
 import { BLOCK_PARAMETERS, blockCount } from './hash.js';
+import { formatShape, isVector, sizeOf, type Shape } from './shape.js';
 
 const positiveInteger = v.pipe(v.number(), v.integer(), v.minValue(1));
 
@@ -26,25 +27,6 @@ export const modelSpecSchema = v.strictObject({
 
 export type LayerSpec = v.InferOutput<typeof layerSpecSchema>;
 export type ModelSpec = v.InferOutput<typeof modelSpecSchema>;
-
-/** Height, width, channels; a vector of n features is 1 x 1 x n. */
-export interface Shape {
-  readonly height: number;
-  readonly width: number;
-  readonly channels: number;
-}
-
-export function sizeOf({ height, width, channels }: Shape): number {
-  return height * width * channels;
-}
-
-export function formatShape(shape: Shape): string {
-  return isVector(shape) ? `${shape.channels}` : `${shape.height} x ${shape.width} x ${shape.channels}`;
-}
-
-function isVector({ height, width }: Shape): boolean {
-  return height === 1 && width === 1;
-}
 
 /** A named tensor in the flat parameter vector. */
 export interface Tensor {

@@ -77,7 +77,7 @@ export function permutation(length: number, word: (index: number) => number): Ui
   for (let i = length - 1; i > 0; i--) {
     const j = Math.floor((word(i) * (i + 1)) / WORD_COUNT);
     const held = order[i];
-    order[i] = order[j]!;
+    order[i] = order[j];
     order[j] = held;
   }
   return order;

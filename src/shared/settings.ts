@@ -114,8 +114,18 @@ export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
 
 /** Steps of the whole run. */
 export function totalSteps(settings: TrainSettings, stepsPerEpoch: number): number {
-  return Math.min(settings.epochs * stepsPerEpoch, settings.maxSteps ?? Infinity);
+  const steps = Math.min(settings.epochs * stepsPerEpoch, settings.maxSteps ?? Infinity);
+  if (steps > MOST_STEPS) {
+    throw new LockstepError(
+      'LOCKSTEP_BAD_SETTING',
+      `Setting epochs (${settings.epochs}) makes ${steps} steps, and ${MOST_STEPS} are possible.`,
+    );
+  }
+  return steps;
 }
+
+/** Steps are counted in signed 32-bit words. */
+const MOST_STEPS = 2_147_483_647;
 
 /** The optimizer with exactly the numbers that it uses. */
 export type OptimizerConfig =

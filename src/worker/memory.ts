@@ -7,7 +7,8 @@ import type { SetName } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { phases, type Phase } from '../shared/faults.js';
 import { blockCount } from '../shared/hash.js';
-import { sizeOf, type Model } from '../shared/model.js';
+import { type Model } from '../shared/model.js';
+import { sizeOf } from '../shared/shape.js';
 import type { Bank } from '../shared/optimizer.js';
 import { Arena } from './arena.js';
 import { wasmScratchBytes } from './engines/wasm.js';
@@ -143,7 +144,7 @@ export function createMemory(layout: Layout): WebAssembly.Memory {
   } catch (cause) {
     throw new LockstepError(
       'LOCKSTEP_MEMORY',
-      `This run needs ${Math.ceil(layout.totalBytes / 2 ** 20)} MiB of shared memory, which cannot be had ` +
+      `This run needs ${Math.ceil(layout.totalBytes / 1_048_576)} MiB of shared memory, which cannot be had ` +
         `(${messageOf(cause)}): use fewer workers or a smaller batch, model or dataset.`,
       { cause },
     );

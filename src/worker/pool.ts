@@ -14,7 +14,7 @@ import { gradientBound } from '../shared/exact-sum.js';
 import type { ThreadReport } from '../shared/events.js';
 import { phases, type Fault } from '../shared/faults.js';
 import { initialWeights } from '../shared/initial-weights.js';
-import { sizeOf } from '../shared/model.js';
+import { sizeOf } from '../shared/shape.js';
 import type { Evaluation, LocalNode, LostThread, StepResult } from '../shared/node.js';
 import type { UpdateScalars } from '../shared/optimizer.js';
 import { datasetOrder, Schedule } from '../shared/schedule.js';
@@ -57,6 +57,7 @@ export interface PoolOptions {
   readonly clock: Clock;
   readonly fault?: Fault | undefined;
   readonly onThreadLost: (lost: LostThread) => void;
+  readonly onWarning: (message: string) => void;
 }
 
 /** The thread that runs in a slot now. */
@@ -68,7 +69,9 @@ interface Incarnation {
   worker?: Worker;
   /** The last command after which it parked. */
   parkedAfter: number;
-  /** Nothing of it writes to the memory any more. */
+  /** It is known to have failed; its end may still be awaited. */
+  isLost: boolean;
+  /** It is lost, and nothing of it writes to the memory any more. */
   isGone: boolean;
   /** Watchdog: the progress seen last, and ticks since it changed. */
   progress: number;
@@ -94,6 +97,7 @@ export async function createPool(options: PoolOptions): Promise<LocalNode> {
     layout,
     plan,
     engine: job.settings.engine,
+    profile: bits.profile,
     schedule: { samples: samples.train, seed: bits.seed, batch: bits.batch, leaf: bits.leaf },
     normalization,
     optimizer: bits.optimizer,
@@ -108,7 +112,7 @@ function loadDataset({ digest, shape, train, test }: Dataset, { sets }: Views): 
   const size = sizeOf(shape);
   for (const [position, sample] of datasetOrder(digest, train.labels.length).entries()) {
     sets.train.images.set(train.images.subarray(sample * size, (sample + 1) * size), position * size);
-    sets.train.labels[position] = train.labels[sample]!;
+    sets.train.labels[position] = train.labels[sample];
   }
   sets.test.images.set(test.images);
   sets.test.labels.set(test.labels);
@@ -126,6 +130,7 @@ class Pool implements LocalNode {
   readonly #stopWatching: () => void;
   /** The hash after the last step that `train` returned. */
   #hash: bigint;
+  #isClosed = false;
   #lossesInARow = 0;
   #faultsLeft: number;
   /** Ends whatever is waited for. */
@@ -180,9 +185,9 @@ class Pool implements LocalNode {
         words[control.firstStep] = step;
         words[control.endStep] = endStep;
       });
-      if (words[control.published] > step) this.#lossesInARow = 0;
-      step = words[control.published]!;
-      failedBefore = this.#checkFailure(failedBefore);
+      if (Atomics.load(words, control.published) > step) this.#lossesInARow = 0;
+      step = Atomics.load(words, control.published);
+      failedBefore = this.#checkFailure(failedBefore, step === endStep);
     }
     const results = scalars.map((_, index) => {
       const at = (index + 1) * STEP_NUMBERS;
@@ -204,8 +209,8 @@ class Pool implements LocalNode {
       await this.#command(commands.evaluate, () => {
         words[control.set] = setNames.indexOf(set);
       });
-      failedBefore = this.#checkFailure(failedBefore);
       isDone = words[control.stop] === 0;
+      failedBefore = this.#checkFailure(failedBefore, isDone);
     }
     this.#lossesInARow = 0;
     const total = (number: number): number => threads.reduce((sum, { numbers }) => sum + numbers[number], 0);
@@ -230,6 +235,7 @@ class Pool implements LocalNode {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     this.#stopWatching();
     const { control: words } = this.#views;
     words[control.kind] = commands.close;
@@ -237,6 +243,8 @@ class Pool implements LocalNode {
     this.#wakeThreads();
     await this.#piscina.destroy();
     for (const { port } of this.#slots) port.close();
+    this.#fatal ??= new Error('The pool was closed while it was at work.');
+    this.#look();
   }
 
   /** Gives all threads one command and waits until everyone has parked, or is gone. */
@@ -252,7 +260,9 @@ class Pool implements LocalNode {
     this.#wakeThreads();
     const command = words[control.command];
     for (const slot of this.#slots) slot.quietTicks = 0;
-    await this.#until(() => this.#slots.every(slot => slot.isGone || slot.parkedAfter === command));
+    await this.#until(() =>
+      this.#slots.every(slot => slot.isGone || (!slot.isLost && slot.parkedAfter === command)),
+    );
   }
 
   #wakeThreads(): void {
@@ -265,7 +275,7 @@ class Pool implements LocalNode {
   async #replaceLost(): Promise<void> {
     await this.#until(() => {
       for (const { thread, isGone } of this.#slots) if (isGone) this.#start(thread);
-      return this.#slots.every(slot => slot.worker !== undefined && !slot.isGone);
+      return this.#slots.every(slot => slot.worker !== undefined && !slot.isLost);
     });
   }
 
@@ -291,7 +301,8 @@ class Pool implements LocalNode {
       thread,
       port: port1,
       controller,
-      parkedAfter: 0,
+      parkedAfter: this.#views.control[control.command],
+      isLost: false,
       isGone: false,
       progress: 0,
       quietTicks: 0,
@@ -316,13 +327,15 @@ class Pool implements LocalNode {
 
   async #onLost(slot: Incarnation, reason: unknown): Promise<void> {
     const { thread, worker, controller, port } = slot;
-    if (this.#slots[thread] !== slot || this.#views.control[control.kind] === commands.close) return;
+    if (this.#isClosed) return;
+    slot.isLost = true;
     const { words } = this.#views.threads[thread];
     const phase = words[threadWord.phase];
     stopAll(this.#views.control);
     // A thread that piscina has dropped is ending; one that it kept has left our function and writes nothing more.
     if (worker && worker.threadId !== -1 && !this.#piscina.threads.includes(worker))
       await once(worker, 'exit');
+    if (this.#isClosed) return;
     port.close();
     if (this.#options.fault?.thread === thread) this.#faultsLeft--;
     this.#lossesInARow++;
@@ -350,9 +363,11 @@ class Pool implements LocalNode {
     for (const slot of this.#slots) {
       const { words } = this.#views.threads[slot.thread];
       const progress = Atomics.load(words, threadWord.progress);
-      const isWaiting = Atomics.load(words, threadWord.waiting) === 1 || slot.parkedAfter === command;
-      const isAlive = isWaiting || slot.isGone || progress !== slot.progress;
-      const limit = slot.worker === undefined ? START_TICKS : HUNG_TICKS;
+      const isReady = slot.worker !== undefined;
+      const isWaiting =
+        Atomics.load(words, threadWord.waiting) === 1 || (isReady && slot.parkedAfter === command);
+      const isAlive = isWaiting || slot.isLost || progress !== slot.progress;
+      const limit = isReady ? HUNG_TICKS : START_TICKS;
       slot.quietTicks = isAlive ? 0 : slot.quietTicks + 1;
       slot.progress = progress;
       if (slot.quietTicks === limit) {
@@ -363,10 +378,17 @@ class Pool implements LocalNode {
   }
 
   /** A step that fails is tried again once; if it fails again, it is true. Gives what to compare the next with. */
-  #checkFailure(failedBefore: string): string {
+  #checkFailure(failedBefore: string, isOver: boolean): string {
     const { control: words } = this.#views;
     const kind = words[control.failure];
-    if (kind === failures.none) return '';
+    if (kind === failures.none) {
+      if (failedBefore === '' || !isOver) return failedBefore;
+      this.#options.onWarning(
+        'A result was bad once and good when computed again. The run goes on with the good one, ' +
+          'but its memory or processor may be failing.',
+      );
+      return '';
+    }
     const step = words[control.failureStep];
     const lane = words[control.failureLane];
     const failed = `${kind} ${step}`;

@@ -15,7 +15,6 @@ import { BLOCK_PARAMETERS, blockCount } from '../shared/hash.js';
 import { Schedule, type ScheduleOptions } from '../shared/schedule.js';
 import type { EngineName, OptimizerConfig } from '../shared/settings.js';
 import type { Engine } from './engines/engine.js';
-import { createReferenceEngine } from './engines/reference.js';
 import { createWasmEngine } from './engines/wasm.js';
 import { instantiateKernels } from './kernels.js';
 import {
@@ -42,6 +41,8 @@ export interface ThreadTask {
   readonly layout: Layout;
   readonly plan: MemoryPlan;
   readonly engine: EngineName;
+  /** What the run's hash says of its arithmetic; the engine must agree. */
+  readonly profile: string;
   readonly schedule: ScheduleOptions;
   readonly normalization: Normalization;
   readonly optimizer: OptimizerConfig;
@@ -71,15 +72,19 @@ export async function runThread(task: ThreadTask): Promise<void> {
   const blocks = blockCount(model.parameterCount);
   const fromBlock = Math.floor((thread * blocks) / threads);
   const toBlock = Math.floor(((thread + 1) * blocks) / threads);
-  const engine = createEngine();
+  const engine = await createEngine();
   let fault = task.fault;
 
-  function createEngine(): Engine {
+  /** Engines other than the default are loaded only where they are used. */
+  async function createEngine(): Promise<Engine> {
     const job = { model, normalization, sets: views.sets, seed: scheduleOptions.seed, leaf: plan.leaf };
     const { scratch } = layout.threads[thread];
-    return task.engine === 'wasm'
-      ? createWasmEngine(job, kernels, memory, scratch, showProgress)
-      : createReferenceEngine(job, showProgress);
+    const made =
+      task.engine === 'wasm'
+        ? createWasmEngine(job, kernels, memory, scratch, showProgress)
+        : (await import('./engines/reference.js')).createReferenceEngine(job, showProgress);
+    if (made.profile !== task.profile) throw new Error(`engine ${task.engine} has profile ${made.profile}`);
+    return made;
   }
 
   function showProgress(): void {

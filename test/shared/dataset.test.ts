@@ -51,14 +51,37 @@ test('one changed pixel or label of either set gives another digest', () => {
     fc.property(place, ({ set, array, at, change }) => {
       const changed = content();
       const bytes = changed[set][array];
-      bytes[at % bytes.length] ^= change;
+      // Labels stay below the four classes.
+      bytes[at % bytes.length] ^= array === 'labels' ? (change % 3) + 1 : change;
       assert.notEqual(createDataset(changed).digest, digest);
     }),
   );
 });
 
+const six = content();
+const bad = [
+  [
+    { train: { images: six.train.images, labels: Uint8Array.of(0, 1, 2, 4, 0, 1) } },
+    /train set of six has label 4 at sample 3/,
+  ],
+  [
+    { test: { images: six.test.images, labels: Uint8Array.of(3) } },
+    /test set of six has 1 labels and 2 images/,
+  ],
+  [{ test: { images: new Uint8Array(), labels: new Uint8Array() } }, /test set of six is empty/],
+  [{ train: { images: new Uint8Array(), labels: new Uint8Array(131_073) } }, /131073 samples/],
+] as const;
+
+for (const [change, message] of bad) {
+  test(`content that would train wrongly is refused: ${message.source}`, () => {
+    assert.throws(() => createDataset({ ...content(), ...change }), {
+      code: 'LOCKSTEP_DATA_FORMAT',
+      message,
+    });
+  });
+}
+
 test('another shape, other classes and exchanged sets give other digests', () => {
-  const six = content();
   const digests = [
     six,
     { ...six, shape: { height: 3, width: 2, channels: 1 } },

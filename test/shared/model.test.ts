@@ -3,14 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as v from 'valibot';
-import {
-  compileModel,
-  formatShape,
-  modelSpecSchema,
-  type LayerSpec,
-  type Model,
-  type Shape,
-} from '#dist/shared/model.js';
+import { compileModel, modelSpecSchema, type LayerSpec, type Model } from '#dist/shared/model.js';
+import { formatShape, type Shape } from '#dist/shared/shape.js';
 import { presetNames, presetSpec } from '#dist/shared/presets.js';
 
 const image = { height: 28, width: 28, channels: 1 };

@@ -4,7 +4,8 @@
 
 import assert from 'node:assert/strict';
 import { normalizationOf, type LabelledImages, type Normalization } from '#dist/shared/dataset.js';
-import { compileModel, sizeOf, type LayerSpec, type Model, type Shape } from '#dist/shared/model.js';
+import { compileModel, type LayerSpec, type Model } from '#dist/shared/model.js';
+import { sizeOf, type Shape } from '#dist/shared/shape.js';
 import { Arena } from '#dist/worker/arena.js';
 import type { Engine, EngineJob, Leaf, LeafResult } from '#dist/worker/engines/engine.js';
 import { createReferenceEngine } from '#dist/worker/engines/reference.js';

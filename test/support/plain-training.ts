@@ -9,8 +9,28 @@ import { datasetOrder, Schedule } from '#dist/shared/schedule.js';
 import { jobHash, type Job } from '#dist/shared/settings.js';
 import { referenceArithmetic } from '#dist/worker/engines/reference.js';
 
-/** The hash after every step, and the final weights. */
-export function trainPlainly(job: Job, dataset: Dataset): { hashes: string[]; weights: Float32Array } {
+/** What an `epoch` event tells of losses and accuracies. */
+export interface EpochFigures {
+  readonly runningLoss: number;
+  readonly runningAccuracy: number;
+  readonly trainLoss: number;
+  readonly trainAccuracy: number;
+  readonly testLoss: number;
+  readonly testAccuracy: number;
+}
+
+export interface PlainTraining {
+  /** The hash after every step. */
+  readonly hashes: readonly string[];
+  readonly epochs: readonly EpochFigures[];
+  readonly weights: Float32Array;
+}
+
+function everyPosition(count: number): Uint32Array {
+  return Uint32Array.from({ length: count }, (_, i) => i);
+}
+
+export function trainPlainly(job: Job, dataset: Dataset): PlainTraining {
   const { bits, model, normalization } = job;
   const samples = dataset.train.labels.length;
   const size = dataset.train.images.length / samples;
@@ -36,12 +56,15 @@ export function trainPlainly(job: Job, dataset: Dataset): { hashes: string[]; we
   let powers = initialBetaPowers;
   let hash = jobHash(job);
   const hashes: string[] = [];
+  const epochs: EpochFigures[] = [];
+  let running = { lossSum: 0, correct: 0 };
   for (let step = 0; step < job.totalSteps; step++) {
     const sums = new Float64Array(model.paddedCount);
     const gradient = new Float32Array(model.paddedCount);
     for (let lane = 0; lane < schedule.lanes; lane++) {
       const positions = schedule.leafPositions(step, lane);
-      arithmetic.gradient(present.weights, { step, lane, positions }, gradient);
+      const { lossSum, correct } = arithmetic.gradient(present.weights, { step, lane, positions }, gradient);
+      running = { lossSum: running.lossSum + lossSum, correct: running.correct + correct };
       if (!addLeaf(gradient, sums, gradientBound(schedule.lanes), false)) throw new Error('bad leaf');
     }
     const next = updateScalars(bits.optimizer, bits.learningRate, step, powers);
@@ -51,6 +74,20 @@ export function trainPlainly(job: Job, dataset: Dataset): { hashes: string[]; we
     powers = next.powers;
     hash = chainHash(hash, present.weights, step + 1);
     hashes.push(formatHash(hash));
+    if ((step + 1) % job.stepsPerEpoch === 0) {
+      const testSamples = dataset.test.labels.length;
+      const onTrain = arithmetic.evaluate(present.weights, 'train', everyPosition(samples));
+      const onTest = arithmetic.evaluate(present.weights, 'test', everyPosition(testSamples));
+      epochs.push({
+        runningLoss: running.lossSum / samples,
+        runningAccuracy: running.correct / samples,
+        trainLoss: onTrain.lossSum / samples,
+        trainAccuracy: onTrain.correct / samples,
+        testLoss: onTest.lossSum / testSamples,
+        testAccuracy: onTest.correct / testSamples,
+      });
+      running = { lossSum: 0, correct: 0 };
+    }
   }
-  return { hashes, weights: present.weights.subarray(0, model.parameterCount) };
+  return { hashes, epochs, weights: present.weights.subarray(0, model.parameterCount) };
 }

@@ -3,7 +3,8 @@
 import { register } from 'node:module';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LabelledImages, Normalization } from '#dist/shared/dataset.js';
-import { sizeOf, type Layer, type Model } from '#dist/shared/model.js';
+import { type Layer, type Model } from '#dist/shared/model.js';
+import { sizeOf } from '#dist/shared/shape.js';
 
 register('./tensorflow-hooks.js', import.meta.url);
 await import('@tensorflow/tfjs-backend-cpu');

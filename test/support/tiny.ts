@@ -10,11 +10,11 @@ import { createDataset, type Dataset } from '#dist/shared/dataset.js';
 import type { RunEventBody, RunResult } from '#dist/shared/events.js';
 import type { Fault } from '#dist/shared/faults.js';
 import { compileModel, type ModelSpec } from '#dist/shared/model.js';
-import type { LostThread } from '#dist/shared/node.js';
+import type { LocalNode, LostThread } from '#dist/shared/node.js';
 import { seedKey, wordsOf } from '#dist/shared/philox.js';
 import { createJob, resolveSettings, type Job, type TrainSettings } from '#dist/shared/settings.js';
 import { F32_PROFILE } from '#dist/worker/engines/engine.js';
-import { createPool } from '#dist/worker/pool.js';
+import { createPool, type PoolOptions } from '#dist/worker/pool.js';
 
 const shape = { height: 9, width: 7, channels: 1 };
 const classes = 3;
@@ -90,12 +90,10 @@ export async function runTiny(options: TinyOptions = {}): Promise<TinyRun> {
   const lost: LostThread[] = [];
   const dir = mkdtempSync(join(tmpdir(), 'lockstep-tiny-'));
   const folder = RunFolder.create(join(dir, 'run'), 'tiny', {});
-  const node = await createPool({
+  const node = await createTinyPool({
     job,
     dataset,
     threads,
-    cores: 2,
-    clock: systemClock,
     fault,
     onThreadLost: thread => lost.push(thread),
   });
@@ -121,9 +119,16 @@ export async function runTiny(options: TinyOptions = {}): Promise<TinyRun> {
   }
 }
 
-type Node = Awaited<ReturnType<typeof createPool>>;
+const ignore = (): void => {};
 
-function withSpanLimit(node: Node, spanLimit: number): Node {
+/** The real pool on two cores, or as many as a test says. */
+export function createTinyPool(
+  options: Pick<PoolOptions, 'job' | 'dataset' | 'threads'> & Partial<PoolOptions>,
+): Promise<LocalNode> {
+  return createPool({ cores: 2, clock: systemClock, onThreadLost: ignore, onWarning: ignore, ...options });
+}
+
+function withSpanLimit(node: LocalNode, spanLimit: number): LocalNode {
   return {
     threads: node.threads,
     spanLimit,

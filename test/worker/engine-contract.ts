@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { gradientBound, roundLoss } from '#dist/shared/exact-sum.js';
-import type { LayerSpec, Shape } from '#dist/shared/model.js';
+import type { LayerSpec } from '#dist/shared/model.js';
+import type { Shape } from '#dist/shared/shape.js';
 import type { Engine, Leaf, LeafResult } from '#dist/worker/engines/engine.js';
 import { hasSameBits } from '../support/bits.js';
 import {

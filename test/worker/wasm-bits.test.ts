@@ -4,7 +4,8 @@ import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { loadMnist } from '#dist/coordinator/mnist.js';
 import { initialWeights } from '#dist/shared/initial-weights.js';
-import type { LayerSpec, Shape } from '#dist/shared/model.js';
+import type { LayerSpec } from '#dist/shared/model.js';
+import type { Shape } from '#dist/shared/shape.js';
 import { presetNames, presetSpec } from '#dist/shared/presets.js';
 import {
   assertSameLoss,

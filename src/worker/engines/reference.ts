@@ -3,7 +3,8 @@
 import type { SetName } from '../../shared/dataset.js';
 import { LOSS_BOUND, roundLoss } from '../../shared/exact-sum.js';
 import { exp, log } from '../../shared/math.js';
-import { sizeOf, type Layer, type Shape } from '../../shared/model.js';
+import { type Layer } from '../../shared/model.js';
+import { sizeOf, type Shape } from '../../shared/shape.js';
 import { seedKey, streams, wordsOf } from '../../shared/philox.js';
 import {
   dropoutCounter,
@@ -29,7 +30,7 @@ export interface ReferenceArithmetic {
 }
 
 /** What the backward pass of a layer needs from its forward pass on one sample. */
-interface Record {
+interface ForwardRecord {
   readonly x: Floats;
   readonly y: Floats;
   /** Max-pooling: index of each winner. */
@@ -38,7 +39,12 @@ interface Record {
   readonly multipliers?: Floats;
 }
 
-export function referenceArithmetic(job: EngineJob, precision: Precision): ReferenceArithmetic {
+/** `afterSample` is called after every sample, as a sign of life. */
+export function referenceArithmetic(
+  job: EngineJob,
+  precision: Precision,
+  afterSample: () => void = () => {},
+): ReferenceArithmetic {
   const { model, normalization, sets } = job;
   const f = precision === 'f32' ? Math.fround : (x: number) => x;
   const zeros = (length: number): Floats =>
@@ -60,7 +66,7 @@ export function referenceArithmetic(job: EngineJob, precision: Precision): Refer
     x: Floats,
     weights: Floats,
     training?: Training,
-  ): Record {
+  ): ForwardRecord {
     const { spec } = layer;
     const size = sizeOf(layer.output);
     switch (spec.type) {
@@ -119,7 +125,7 @@ export function referenceArithmetic(job: EngineJob, precision: Precision): Refer
     return y;
   }
 
-  function maxPool2d(layer: Layer, p: number, x: Floats): Record {
+  function maxPool2d(layer: Layer, p: number, x: Floats): ForwardRecord {
     const { width, channels } = layer.input;
     const y = zeros(sizeOf(layer.output));
     const winners = new Uint32Array(y.length);
@@ -134,7 +140,7 @@ export function referenceArithmetic(job: EngineJob, precision: Precision): Refer
           }
         }
         winners[at] = winner;
-        y[at++] = x[winner]!;
+        y[at++] = x[winner];
       }
     }
     return { x, y, winners };
@@ -143,7 +149,7 @@ export function referenceArithmetic(job: EngineJob, precision: Precision): Refer
   /** Adds the layer's part of one sample's gradient; gives the gradient of the layer's input. */
   function backwardLayer(
     layer: Layer,
-    record: Record,
+    record: ForwardRecord,
     dy: Floats,
     weights: Floats,
     gradient: Floats,
@@ -155,7 +161,7 @@ export function referenceArithmetic(job: EngineJob, precision: Precision): Refer
         return conv2dBackward(layer, spec.kernelSize, spec.filters, x, dy, weights, gradient);
       case 'maxPool2d': {
         const dx = zeros(x.length);
-        for (const [i, winner] of record.winners!.entries()) dx[winner] = dy[i]!;
+        for (const [i, winner] of record.winners!.entries()) dx[winner] = dy[i];
         return dx;
       }
       case 'dense': {
@@ -215,8 +221,8 @@ export function referenceArithmetic(job: EngineJob, precision: Precision): Refer
     return dx;
   }
 
-  function forward(weights: Floats, x: Floats, training?: Training): Record[] {
-    const records: Record[] = [];
+  function forward(weights: Floats, x: Floats, training?: Training): ForwardRecord[] {
+    const records: ForwardRecord[] = [];
     for (const [index, layer] of model.layers.entries()) {
       records.push(forwardLayer(layer, index, records.at(-1)?.y ?? x, weights, training));
     }
@@ -229,7 +235,7 @@ export function referenceArithmetic(job: EngineJob, precision: Precision): Refer
     set: SetName,
     positions: Uint32Array,
     leaf?: Leaf,
-    onSample?: (records: Record[], dLogits: Floats) => void,
+    onSample?: (records: ForwardRecord[], dLogits: Floats) => void,
   ): LeafResult {
     let lossSum = 0;
     let correct = 0;
@@ -250,6 +256,7 @@ export function referenceArithmetic(job: EngineJob, precision: Precision): Refer
         records,
         logits.map((_, c) => exps[c] / sum - (c === label ? 1 : 0)),
       );
+      afterSample();
     }
     return { lossSum, correct, isLossFinite };
   }
@@ -280,8 +287,9 @@ function* pixels({ height, width }: Shape): Generator<{ oy: number; ox: number }
   for (let oy = 0; oy < height; oy++) for (let ox = 0; ox < width; ox++) yield { oy, ox };
 }
 
-export function createReferenceEngine(job: EngineJob, onTile: () => void): Engine {
-  const arithmetic = referenceArithmetic(job, 'f32');
+/** `onSample` is called after every sample, as a sign of life. */
+export function createReferenceEngine(job: EngineJob, onSample: () => void): Engine {
+  const arithmetic = referenceArithmetic(job, 'f32', onSample);
   let weights: Float32Array = new Float32Array();
   return {
     profile: F32_PROFILE,
@@ -289,14 +297,10 @@ export function createReferenceEngine(job: EngineJob, onTile: () => void): Engin
       weights = given;
     },
     async gradient(leaf, gradient) {
-      const result = arithmetic.gradient(weights, leaf, gradient);
-      onTile();
-      return result;
+      return arithmetic.gradient(weights, leaf, gradient);
     },
     async evaluate(set, positions) {
-      const result = arithmetic.evaluate(weights, set, positions);
-      onTile();
-      return result;
+      return arithmetic.evaluate(weights, set, positions);
     },
   };
 }

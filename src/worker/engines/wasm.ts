@@ -1,7 +1,8 @@
 // The default engine: a list of kernel calls on the shared memory, layer by layer over tiles of up to 32 samples.
 
 import type { SetName } from '../../shared/dataset.js';
-import { sizeOf, type Layer, type Model, type Shape } from '../../shared/model.js';
+import { type Layer, type Model } from '../../shared/model.js';
+import { sizeOf, type Shape } from '../../shared/shape.js';
 import { seedKey, streams } from '../../shared/philox.js';
 import { Arena } from '../arena.js';
 import type { Kernels } from '../kernels.js';
