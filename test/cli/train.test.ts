@@ -220,10 +220,14 @@ test('a fault that cannot be read is bad usage', async () => {
 
 test('Ctrl-C ends a run with 130 and says where it was', async () => {
   await inTemporaryFolder(async cwd => {
+    // Once only: a second signal ends the process without a word.
+    let isSent = false;
     const { code, stdout } = await lockstep(['train', 'lenet5', '--epochs', '50', '--json'], {
       cwd,
       onOutput: (text, kill) => {
-        if (text.includes('"type":"step"')) kill('SIGINT');
+        if (isSent || !text.includes('"type":"step"')) return;
+        isSent = true;
+        kill('SIGINT');
       },
     });
     assert.equal(code, 130);
