@@ -6,7 +6,12 @@ import type { RunEventBody, RunResult } from '../shared/events.js';
 import { formatHash, sha256 } from '../shared/hash.js';
 import { learningRate } from '../shared/learning-rate.js';
 import type { LocalNode, StepResult } from '../shared/node.js';
-import { initialBetaPowers, updateScalars, type UpdateScalars } from '../shared/optimizer.js';
+import {
+  initialBetaPowers,
+  updateScalars,
+  type BetaPowers,
+  type UpdateScalars,
+} from '../shared/optimizer.js';
 import type { Job } from '../shared/settings.js';
 import type { RunFolder } from './run-folder.js';
 import { encodeSafetensors, tensorBytes } from './safetensors.js';
@@ -32,88 +37,89 @@ const STEP_EVENT_MS = 100;
  * @throws LOCKSTEP_INTERRUPTED when `signal` aborts, at the end of the span; what the node throws.
  */
 export async function run({ job, node, folder, clock, startMs, emit, signal }: RunParts): Promise<RunResult> {
-  const { bits, model, stepsPerEpoch, totalSteps } = job;
+  const { model, stepsPerEpoch, totalSteps } = job;
   const whole = new Tally();
   let ofEpoch = new Tally();
   let sinceEvent = new Tally();
   let lastEventMs = -Infinity;
   let powers = initialBetaPowers;
-  let hash = 0n;
-  let evaluated = { trainLoss: NaN, trainAccuracy: NaN, testLoss: NaN, testAccuracy: NaN };
+  let last: StepResult | undefined;
+  let evaluation: EvaluationFigures | undefined;
 
   for (let step = 0; step < totalSteps;) {
-    if (signal?.aborted) {
-      throw new LockstepError(
-        'LOCKSTEP_INTERRUPTED',
-        `Interrupted after step ${step} of ${totalSteps}; ${folder.dir} holds its metrics and no weights.`,
-      );
-    }
+    if (signal?.aborted) throw interrupted(step, totalSteps, folder);
     const epoch = Math.floor(step / stepsPerEpoch) + 1;
     const epochEnd = Math.min(epoch * stepsPerEpoch, totalSteps);
-    const spanEnd = Math.min(epochEnd, step + spanLength(whole, node));
-    const span: UpdateScalars[] = [];
-    for (let next = step; next < spanEnd; next++) {
-      const update = updateScalars(bits.optimizer, bits.learningRate, next, powers);
-      span.push(update.scalars);
-      powers = update.powers;
-    }
+    const span = planSpan(job, step, Math.min(epochEnd, step + spanLength(whole, node)), powers);
+    powers = span.powers;
 
     const spanStartMs = clock.nowMs();
-    const results = await node.train(step, span);
+    const results = await node.train(step, span.scalars);
     const nowMs = clock.nowMs();
     for (const tally of [whole, ofEpoch, sinceEvent]) tally.add(results, nowMs - spanStartMs);
-    folder.recordHashes(results.map(result => formatHash(result.hash)));
+    folder.recordHashes(results.map(({ hash }) => formatHash(hash)));
     folder.recordMetrics(
-      results.map((result, index) => ({
-        type: 'step',
-        step: step + index + 1,
-        epoch,
-        learningRate: learningRate(bits.learningRate, step + index),
-        ...means(result),
-      })),
+      results.map((result, i) => ({ type: 'step', ...stepFigures(job, step + i, result) })),
     );
     step += results.length;
-    const last = results.at(-1)!;
-    hash = last.hash;
+    last = results.at(-1)!;
 
     if (step === 1 || step === totalSteps || nowMs - lastEventMs >= STEP_EVENT_MS) {
-      const rate = learningRate(bits.learningRate, step - 1);
+      const { step: _, ...figures } = stepFigures(job, step - 1, last);
       const { imagesPerSecond } = sinceEvent;
-      emit(
-        { type: 'step', epoch, ...means(last), learningRate: rate, hash: formatHash(hash), imagesPerSecond },
-        step,
-      );
+      emit({ type: 'step', ...figures, hash: formatHash(last.hash), imagesPerSecond }, step);
       sinceEvent = new Tally();
       lastEventMs = nowMs;
     }
-    if (step === epochEnd) {
-      evaluated = await evaluate(node);
-      if (step % stepsPerEpoch === 0) {
-        const { loss: runningLoss, accuracy: runningAccuracy } = means(ofEpoch);
-        const { imagesPerSecond } = ofEpoch;
-        const figures = { epoch, runningLoss, runningAccuracy, ...evaluated, hash: formatHash(hash) };
-        folder.recordMetrics([{ type: 'epoch', step, ...figures }]);
-        emit({ type: 'epoch', ...figures, imagesPerSecond }, step);
-      }
+    if (step === epochEnd) evaluation = await evaluate(node);
+    if (evaluation && step === epoch * stepsPerEpoch) {
+      const { loss: runningLoss, accuracy: runningAccuracy } = means(ofEpoch);
+      const figures = { epoch, runningLoss, runningAccuracy, ...evaluation, hash: formatHash(last.hash) };
+      folder.recordMetrics([{ type: 'epoch', step, ...figures }]);
+      emit({ type: 'epoch', ...figures, imagesPerSecond: ofEpoch.imagesPerSecond }, step);
       ofEpoch = new Tally();
     }
   }
 
+  // A run has at least one step, and its last one is followed by an evaluation.
+  const hash = formatHash(last!.hash);
   const weights = node.weights();
-  folder.saveWeights(encodeSafetensors(model, weights, { model: model.spec.name, hash: formatHash(hash) }));
+  folder.saveWeights(encodeSafetensors(model, weights, { model: model.spec.name, hash }));
   return {
     model: model.spec.name,
     epochs: Math.floor(totalSteps / stepsPerEpoch),
     steps: totalSteps,
-    ...evaluated,
+    ...evaluation!,
     imagesPerSecond: whole.imagesPerSecond,
     seconds: (clock.nowMs() - startMs) / 1000,
     workers: node.threads,
     threads: node.reports(),
-    hash: formatHash(hash),
+    hash,
     weightsSha256: sha256(tensorBytes(weights)),
     runDir: folder.dir,
   };
+}
+
+/** The scalars of the updates of steps from <= step < to, and the powers behind them. */
+function planSpan({ bits }: Job, from: number, to: number, powers: BetaPowers) {
+  const scalars: UpdateScalars[] = [];
+  for (let step = from; step < to; step++) {
+    const update = updateScalars(bits.optimizer, bits.learningRate, step, powers);
+    scalars.push(update.scalars);
+    powers = update.powers;
+  }
+  return { scalars, powers };
+}
+
+/** What is told and kept of a step, counted from 0 here and from 1 there. */
+function stepFigures({ bits, stepsPerEpoch }: Job, step: number, result: StepResult) {
+  const epoch = Math.floor(step / stepsPerEpoch) + 1;
+  return { step: step + 1, epoch, learningRate: learningRate(bits.learningRate, step), ...means(result) };
+}
+
+function interrupted(step: number, totalSteps: number, { dir }: RunFolder): LockstepError {
+  const message = `Interrupted after step ${step} of ${totalSteps}; ${dir} holds its metrics and no weights.`;
+  return new LockstepError('LOCKSTEP_INTERRUPTED', message);
 }
 
 /** Sums over steps: all of them exact, so it does not matter how the steps were cut into spans. */
@@ -148,7 +154,14 @@ function means({ lossSum, correct, samples }: { lossSum: number; correct: number
   return { loss: lossSum / samples, accuracy: correct / samples };
 }
 
-async function evaluate(node: LocalNode) {
+interface EvaluationFigures {
+  readonly trainLoss: number;
+  readonly trainAccuracy: number;
+  readonly testLoss: number;
+  readonly testAccuracy: number;
+}
+
+async function evaluate(node: LocalNode): Promise<EvaluationFigures> {
   const train = means(await node.evaluate('train'));
   const test = means(await node.evaluate('test'));
   return {
