@@ -123,7 +123,7 @@ function warnings(
         'a larger batch or a smaller leaf gives more lanes (and other bits).',
     );
   }
-  if (fault && fault.thread >= threads) {
+  if (typeof fault?.thread === 'number' && fault.thread >= threads) {
     found.push(`The fault to inject names thread ${fault.thread}; there are threads 0 to ${threads - 1}.`);
   }
   return found;

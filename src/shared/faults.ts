@@ -8,12 +8,13 @@ export const phases = ['leaf', 'reduce', 'update', 'hash', 'evaluate'] as const;
 export type FaultKind = (typeof faultKinds)[number];
 export type Phase = (typeof phases)[number];
 
-/** Thread `thread` fails in the first phase `phase` at or after step `step` (counted from 1), `times` times. */
+/** Thread `thread`, or any that comes by, fails in the first phase `phase` at or after step `step` (counted from 1). */
 export interface Fault {
   readonly kind: FaultKind;
-  readonly thread: number;
+  readonly thread: number | 'any';
   readonly step: number;
   readonly phase: Phase;
+  /** So many threads fail, one after another or at once. */
   readonly times: number;
 }
 
@@ -51,7 +52,7 @@ export function parseFault(text: string): Fault {
   return {
     kind,
     phase,
-    thread: integer('thread', 0),
+    thread: places.get('thread') === 'any' ? 'any' : integer('thread', 0),
     step: integer('step', 1),
     times: integer('times', 1, 1),
   };

@@ -314,7 +314,7 @@ class Pool implements LocalNode {
       this.#look();
     });
     const { fault } = this.#options;
-    const isFaulty = fault?.thread === thread && this.#faultsLeft > 0;
+    const isFaulty = fault && this.#isMeant(thread) && this.#faultsLeft > 0;
     const task: ThreadTask = { ...this.#task, thread, port: port2, ...(isFaulty && { fault }) };
     this.#piscina
       .run(task, { transferList: [port2], signal: controller.signal })
@@ -323,6 +323,11 @@ class Pool implements LocalNode {
         this.#fatal = error;
         this.#look();
       });
+  }
+
+  #isMeant(thread: number): boolean {
+    const { fault } = this.#options;
+    return fault?.thread === 'any' || fault?.thread === thread;
   }
 
   async #onLost(slot: Incarnation, reason: unknown): Promise<void> {
@@ -337,7 +342,7 @@ class Pool implements LocalNode {
       await once(worker, 'exit');
     if (this.#isClosed) return;
     port.close();
-    if (this.#options.fault?.thread === thread) this.#faultsLeft--;
+    if (this.#isMeant(thread)) this.#faultsLeft--;
     this.#lossesInARow++;
     const text = controller.signal.aborted ? String(controller.signal.reason) : messageOf(reason);
     this.#options.onThreadLost({

@@ -142,6 +142,15 @@ for (const kind of faultKinds) {
   });
 }
 
+for (const kind of faultKinds) {
+  test(`all threads lost by ${kind} in one step change no bit`, async () => {
+    const { result, lost } = await runTiny({ threads: 3, fault: { kind, phase: 'update', thread: 'any' } });
+    assert.equal(result.hash, golden.hash);
+    assert.ok(lost.length >= 3);
+    assert.equal(new Set(lost.map(({ thread }) => thread)).size, 3);
+  });
+}
+
 test('the only thread may die', async () => {
   const { result, lost } = await runTiny({ threads: 1, fault: { kind: 'exit', phase: 'update' } });
   assert.equal(result.hash, golden.hash);
