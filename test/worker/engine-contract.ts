@@ -103,7 +103,8 @@ export function engineContract(name: EngineName): void {
         }
         for (const { name: tensor, offset, size } of compiled.tensors) {
           const tolerance = 2e-6 * largestMagnitude(sum.subarray(offset, offset + size));
-          assert.ok(tolerance > 0, `${tensor} has no gradient at all`);
+          // A single sample may leave a unit without a gradient, a whole leaf does not leave a tensor without one.
+          assert.ok(length < 32 || tolerance > 0, `${tensor} has no gradient at all`);
           for (let i = offset; i < offset + size; i++) {
             const error = Math.abs(gradient[i] - sum[i]);
             assert.ok(error <= tolerance, `${tensor}[${i - offset}]: ${gradient[i]}, sum ${sum[i]}`);
@@ -290,11 +291,15 @@ export function engineContract(name: EngineName): void {
       assert.ok(!hasSameBits(gradient, base.gradient), `${what} drops the same elements`);
       assert.notEqual(lossSum, base.lossSum, what);
     }
-    const evaluated = await engine.evaluate('train', Uint32Array.of(3, 3));
-    const twice = await gradientOf(engine, leafOf([3, 3], 6, 2));
-    const once = await gradientOf(engine, leafOf([3], 6, 2));
-    assert.notEqual(twice.lossSum, 2 * once.lossSum, 'both places of a leaf drop the same elements');
-    assert.equal((await engine.evaluate('train', Uint32Array.of(3))).lossSum * 2, evaluated.lossSum);
+    // One image at every place of a leaf: if all places dropped the same elements, all had the same loss.
+    const losses: number[] = [];
+    for (let length = 1; length <= 40; length++) {
+      losses.push((await gradientOf(engine, leafOf(new Uint32Array(length).fill(3), 6, 2))).lossSum);
+    }
+    const single = losses.map((loss, i) => loss - (losses[i - 1] ?? 0));
+    assert.ok(new Set(single).size > 1, 'all places of a leaf drop the same elements');
+    const evaluated = await engine.evaluate('train', new Uint32Array(40).fill(3));
+    assert.equal(evaluated.lossSum, 40 * (await engine.evaluate('train', Uint32Array.of(3))).lossSum);
   });
 
   promise('another seed drops other elements and changes nothing else', async random => {
@@ -401,7 +406,8 @@ export function engineContract(name: EngineName): void {
             for (let i = unit; i < kernel.size; i += bias.size) badUnit[kernel.offset + i] = NaN;
             for (const bad of [badBias, badUnit]) {
               await engine.useWeights(putWeights(bad));
-              const { gradient, ...result } = await gradientOf(engine, leafOf([4, 2]));
+              // So many samples that no unit has an input of zeros only.
+              const { gradient, ...result } = await gradientOf(engine, leafOf(random.distinct(12, SAMPLES)));
               assert.ok(isNoticed(result, gradient), `unit ${unit} of ${layer} trains on silently`);
             }
           }
@@ -412,7 +418,10 @@ export function engineContract(name: EngineName): void {
     promise(
       `weights that have grown beyond all measure are noticed in every tensor: ${kind}`,
       async random => {
-        const { engine, gradientOf, model: compiled, putWeights, weights } = await begin(name, model, random);
+        // Without ReLU: it may switch off what has grown, and then the leaf is sound.
+        const layers = model.layers.filter(({ type }) => type !== 'relu');
+        const linear = await begin(name, { ...model, layers }, random);
+        const { engine, gradientOf, model: compiled, putWeights, weights } = linear;
         const healthy = weights.slice();
         for (const factor of [1e12, 1e30, 1e37]) {
           for (const { name: tensor, offset, size } of compiled.tensors) {

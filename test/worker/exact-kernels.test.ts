@@ -88,6 +88,20 @@ test('ties go to the even neighbour, on both sides of zero', () => {
   );
 });
 
+test('multiples of 2^-36 are kept as they are, up to the largest', () => {
+  const multiples = [1, 3, -1, -3, 2 ** 24 - 1, 1 - 2 ** 24, 2 ** 51, -(2 ** 51)];
+  const { sum } = addLeafByKernel(
+    Float32Array.from(multiples, multiple => multiple * GRID),
+    new Float64Array(8),
+    2 ** 15,
+    true,
+  );
+  assert.deepEqual(
+    [...sum].map(value => value / GRID),
+    multiples,
+  );
+});
+
 test('a stored zero is +0, whatever the sign of the gradient', () => {
   const gradient = Float32Array.of(-0, -1e-30, 0, 1e-30);
   const { sum } = addLeafByKernel(gradient, new Float64Array(4).fill(NaN), 1, true);

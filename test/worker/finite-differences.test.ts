@@ -1,7 +1,7 @@
 // The gradient against central differences of the loss, in f64 arithmetic, for every kind of layer.
 
 import assert from 'node:assert/strict';
-import type { LayerSpec } from '#dist/shared/model.js';
+import type { LayerSpec, Tensor } from '#dist/shared/model.js';
 import type { Leaf } from '#dist/worker/engines/engine.js';
 import { referenceArithmetic } from '#dist/worker/engines/reference.js';
 import { createFixture, largestMagnitude, randomWeights, zeroBlack } from '../support/engine-fixture.js';
@@ -64,16 +64,22 @@ for (const [name, layers] of Object.entries(models)) {
       });
       const { model, job } = fixture;
       const arithmetic = referenceArithmetic(job, 'f64');
-      const weights = Float64Array.from(randomWeights(model, random));
       const leaf: Leaf = { step: 5, lane: 1, positions: Uint32Array.of(2, 0, 3) };
       const exact = new Float64Array(model.paddedCount);
-      arithmetic.gradient(weights, leaf, exact);
+      const hasGradient = ({ offset, size }: Tensor): boolean =>
+        largestMagnitude(exact.subarray(offset, offset + size)) > 0;
+      // Few samples can leave a small layer without any live unit: then there is nothing to compare, so draw again.
+      let weights = new Float64Array();
+      for (let draws = 0; draws === 0 || !model.tensors.every(hasGradient); draws++) {
+        assert.ok(draws < 20, 'weights with which every tensor has a gradient are hard to find');
+        weights = Float64Array.from(randomWeights(model, random));
+        arithmetic.gradient(weights, leaf, exact);
+      }
 
       let kinks = 0;
       const [low, high] = [new Float64Array(model.paddedCount), new Float64Array(model.paddedCount)];
       for (const { name: tensor, offset, size } of model.tensors) {
         const largest = largestMagnitude(exact.subarray(offset, offset + size));
-        assert.ok(largest > 0, `${tensor} has no gradient at all`);
         for (let i = offset; i < offset + size; i++) {
           const held = weights[i];
           weights[i] = held + STEP;

@@ -309,6 +309,29 @@ test('a loss may reach its bound, and not one step more', () => {
   assert.equal(softmax([[3e38, -3e38]], [0]).isWithin, 1);
 });
 
+test('a dense layer skips zeros of either sign among its inputs and gradients', () => {
+  const memory = new KernelMemory(PAGE_BYTES);
+  // Whatever is multiplied with a zero is NaN, so a term that is not skipped shows.
+  const x = memory.f32([0, 2, -0]);
+  const kernel = memory.f32([NaN, NaN, 3, 4, NaN, NaN]);
+  const [bias, y] = [memory.f32([-0, 1]), memory.f32(2)];
+  const { kernels } = memory;
+  const list = memory.take(64);
+  kernels.denseForward(x.byteOffset, kernel.byteOffset, bias.byteOffset, y.byteOffset, 1, 3, 2, list);
+  assert.deepStrictEqual([...y], [6, 9]);
+
+  const [dKernel, dBias, dy] = [memory.f32(6), memory.f32(2), memory.f32([NaN, 5])];
+  const at = [x.byteOffset, dy.byteOffset, dKernel.byteOffset, dBias.byteOffset] as const;
+  kernels.denseBackwardWeights(...at, 1, 3, 2, list, 1);
+  assert.deepStrictEqual([...dKernel], [0, 0, NaN, 10, 0, 0]);
+
+  const transposed = memory.f32([NaN, NaN, NaN, 1, 2, 3]);
+  const dx = memory.f32(3);
+  dy.set([-0, 5]);
+  kernels.denseBackwardInputs(dy.byteOffset, transposed.byteOffset, dx.byteOffset, 1, 3, 2, list);
+  assert.deepStrictEqual([...dx], [5, 10, 15]);
+});
+
 randomTest('packing a dense kernel transposes it, at every size around whole tiles', random => {
   for (let inputs = 1; inputs <= 13; inputs++) {
     for (let outputs = 1; outputs <= 13; outputs++) {
