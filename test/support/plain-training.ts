@@ -2,6 +2,7 @@
 
 import { addLeaf, gradientBound } from '#dist/shared/exact-sum.js';
 import type { Dataset } from '#dist/shared/dataset.js';
+import type { EventOf } from '#dist/shared/events.js';
 import { chainHash, formatHash } from '#dist/shared/hash.js';
 import { initialWeights } from '#dist/shared/initial-weights.js';
 import { initialBetaPowers, update, updateScalars, type Bank } from '#dist/shared/optimizer.js';
@@ -10,14 +11,10 @@ import { jobHash, type Job } from '#dist/shared/settings.js';
 import { referenceArithmetic } from '#dist/worker/engines/reference.js';
 
 /** What an `epoch` event tells of losses and accuracies. */
-export interface EpochFigures {
-  readonly runningLoss: number;
-  readonly runningAccuracy: number;
-  readonly trainLoss: number;
-  readonly trainAccuracy: number;
-  readonly testLoss: number;
-  readonly testAccuracy: number;
-}
+export type EpochFigures = Pick<
+  EventOf<'epoch'>,
+  'runningLoss' | 'runningAccuracy' | 'trainLoss' | 'trainAccuracy' | 'testLoss' | 'testAccuracy'
+>;
 
 export interface PlainTraining {
   /** The hash after every step. */
