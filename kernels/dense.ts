@@ -1,6 +1,6 @@
 // Dense layers. Kernels of shape [inputs, outputs]; vectors run along the side that is written.
 
-import { listTerms, weightedRows } from './vector';
+import { listTerms, TERM_BYTES, weightedRows } from './vector';
 
 /**
  * y[s][j] = bias[j] + sum over i ascending, x[s][i] != 0, of x[s][i] * kernel[i][j].
@@ -65,6 +65,88 @@ export function denseBackwardInputs(
   list: usize,
 ): void {
   denseForward(dy, transposed, 0, dx, samples, outputs, inputs, list);
+}
+
+/** `denseForward` on lists of live inputs: `listPixels`' with offsets i * outputs * 4. */
+export function sparseDenseForward(
+  list: usize,
+  ends: usize,
+  kernel: usize,
+  bias: usize,
+  y: usize,
+  samples: i32,
+  outputs: i32,
+): void {
+  for (let s = 0; s < samples; s++) {
+    const end = usize(load<u32>(ends + (usize(s) << 2)));
+    weightedRows(y + usize(s * outputs) * 4, bias, kernel, list, end, outputs);
+    list = end;
+  }
+}
+
+/** `denseBackwardWeights` on the same lists, sample by sample: the gradient of a live input's row is read and written. */
+export function sparseDenseBackwardWeights(
+  list: usize,
+  ends: usize,
+  dy: usize,
+  dKernel: usize,
+  dBias: usize,
+  samples: i32,
+  inputs: i32,
+  outputs: i32,
+  first: i32,
+): void {
+  const rowBytes = usize(outputs) << 2;
+  if (first) {
+    memory.fill(dKernel, 0, usize(inputs) * rowBytes);
+    memory.fill(dBias, 0, rowBytes);
+  }
+  for (let s = 0; s < samples; s++) {
+    const end = usize(load<u32>(ends + (usize(s) << 2)));
+    let j = 0;
+    for (; j + 20 <= outputs; j += 20) addToFive(dKernel + (usize(j) << 2), list, end, dy + (usize(j) << 2));
+    for (; j + 4 <= outputs; j += 4) addToOne(dKernel + (usize(j) << 2), list, end, dy + (usize(j) << 2));
+    for (; j < outputs; j++) addToScalar(dKernel + (usize(j) << 2), list, end, load<f32>(dy + (usize(j) << 2)));
+    for (j = 0; j < outputs; j++) {
+      const at = dBias + (usize(j) << 2);
+      store<f32>(at, load<f32>(at) + load<f32>(dy + (usize(j) << 2)));
+    }
+    list = end;
+    dy += rowBytes;
+  }
+}
+
+/** For each term, five vectors at out + offset += value * dy. */
+function addToFive(out: usize, list: usize, end: usize, dy: usize): void {
+  const d0 = v128.load(dy);
+  const d1 = v128.load(dy, 16);
+  const d2 = v128.load(dy, 32);
+  const d3 = v128.load(dy, 48);
+  const d4 = v128.load(dy, 64);
+  for (let term = list; term < end; term += TERM_BYTES) {
+    const to = out + load<u32>(term);
+    const value = v128.load_splat<f32>(term, 4);
+    v128.store(to, f32x4.add(v128.load(to), f32x4.mul(value, d0)));
+    v128.store(to, f32x4.add(v128.load(to, 16), f32x4.mul(value, d1)), 16);
+    v128.store(to, f32x4.add(v128.load(to, 32), f32x4.mul(value, d2)), 32);
+    v128.store(to, f32x4.add(v128.load(to, 48), f32x4.mul(value, d3)), 48);
+    v128.store(to, f32x4.add(v128.load(to, 64), f32x4.mul(value, d4)), 64);
+  }
+}
+
+function addToOne(out: usize, list: usize, end: usize, dy: usize): void {
+  const d0 = v128.load(dy);
+  for (let term = list; term < end; term += TERM_BYTES) {
+    const to = out + load<u32>(term);
+    v128.store(to, f32x4.add(v128.load(to), f32x4.mul(v128.load_splat<f32>(term, 4), d0)));
+  }
+}
+
+function addToScalar(out: usize, list: usize, end: usize, dy: f32): void {
+  for (let term = list; term < end; term += TERM_BYTES) {
+    const to = out + load<u32>(term);
+    store<f32>(to, load<f32>(to) + load<f32>(term, 4) * dy);
+  }
 }
 
 /** transposed[j][i] = kernel[i][j]: in tiles of 4 x 4, then the edges one by one. */

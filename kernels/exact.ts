@@ -37,33 +37,44 @@ export function addLeaf(gradient: usize, sum: usize, count: i32, bound: f32, fir
 }
 
 /**
- * The reduce-scatter of one slice: sums[i] = the sum over the threads that have one, for from <= i < to (even).
- * parts: f64 [threads][stride]; present: i32 [threads], 0 where a thread has added no leaf in this step.
+ * The reduce-scatter of one slice: sums[i] = the sum of what the threads have, for from <= i < to (multiples of 4).
+ * sources: u32 [threads][2], addresses of a thread's sum (f64) and of its last leaf's gradient (f32), which is rounded
+ * here; 0 where it has none. Returns 0 if such a gradient has a component that is NaN or beyond `bound`, else 1.
  */
-export function reduce(
-  sums: usize,
-  parts: usize,
-  stride: i32,
-  present: usize,
-  threads: i32,
-  from: i32,
-  to: i32,
-): void {
-  let first = true;
-  for (let t = 0; t < threads; t++) {
-    if (!load<i32>(present + (usize(t) << 2))) continue;
-    let part = parts + ((usize(t) * usize(stride) + usize(from)) << 3);
-    let sum = sums + (usize(from) << 3);
-    const end = sums + (usize(to) << 3);
-    if (first) {
-      memory.copy(sum, part, end - sum);
-      first = false;
-    } else {
-      for (; sum < end; sum += 16) {
-        v128.store(sum, f64x2.add(v128.load(sum), v128.load(part)));
-        part += 16;
+export function reduce(sums: usize, sources: usize, threads: i32, from: i32, to: i32, bound: f32): i32 {
+  let within = 1;
+  // In pieces whose sums stay in the first cache.
+  for (let piece = from; piece < to; piece += PIECE) {
+    const end = min(piece + PIECE, to);
+    const sum = sums + (usize(piece) << 3);
+    let first = 1;
+    for (let t = 0; t < threads; t++) {
+      const part = usize(load<u32>(sources + (usize(t) << 3)));
+      if (part) {
+        addPart(part + (usize(piece) << 3), sum, end - piece, first);
+        first = 0;
+      }
+      const gradient = usize(load<u32>(sources + (usize(t) << 3), 4));
+      if (gradient) {
+        within &= addLeaf(gradient + (usize(piece) << 2), sum, end - piece, bound, first);
+        first = 0;
       }
     }
+    if (first) memory.fill(sum, 0, usize(end - piece) << 3);
   }
-  if (first) memory.fill(sums + (usize(from) << 3), 0, usize(to - from) << 3);
+  return within;
+}
+
+const PIECE: i32 = 1024;
+
+function addPart(part: usize, sum: usize, count: i32, first: i32): void {
+  if (first) {
+    memory.copy(sum, part, usize(count) << 3);
+    return;
+  }
+  const end = sum + (usize(count) << 3);
+  for (; sum < end; sum += 16) {
+    v128.store(sum, f64x2.add(v128.load(sum), v128.load(part)));
+    part += 16;
+  }
 }

@@ -1,4 +1,6 @@
-// Bytes of images to normalized floats.
+// Bytes of images to floats, and to lists of live pixels.
+
+import { TERM_BYTES } from './vector';
 
 /**
  * x[s][i] = f32(images[positions[s]][i]) * scale - shift, each operation rounded.
@@ -33,4 +35,47 @@ export function unpackImages(
       x += 4;
     }
   }
+}
+
+/**
+ * For each sample the terms (i * offsetStep, f32(image[i]) * scale) of the pixels that are not zero, i ascending.
+ * The lists lie behind each other from `list` on; ends: u32 [samples], the address behind each.
+ * Sixteen pixels at once give a bit mask of the live ones, and its bits are walked.
+ */
+export function listPixels(
+  images: usize,
+  positions: usize,
+  samples: i32,
+  size: i32,
+  scale: f32,
+  offsetStep: i32,
+  list: usize,
+  ends: usize,
+): void {
+  const zero = i8x16.splat(0);
+  let end = list;
+  for (let s = 0; s < samples; s++) {
+    const image = images + usize(load<u32>(positions + (usize(s) << 2))) * usize(size);
+    let i = 0;
+    for (; i + 16 <= size; i += 16) {
+      const live = i8x16.bitmask(i8x16.ne(v128.load(image + usize(i)), zero));
+      if (live) end = listBits(live, image + usize(i), scale, i * offsetStep, offsetStep, end);
+    }
+    for (; i < size; i++) {
+      const pixel = load<u8>(image + usize(i));
+      if (pixel) end = listBits(1, image + usize(i), scale, i * offsetStep, offsetStep, end);
+    }
+    store<u32>(ends + (usize(s) << 2), u32(end));
+  }
+}
+
+function listBits(live: i32, pixels: usize, scale: f32, offset: i32, offsetStep: i32, end: usize): usize {
+  do {
+    const bit = ctz(live);
+    store<u32>(end, offset + bit * offsetStep);
+    store<f32>(end, f32(load<u8>(pixels + usize(bit))) * scale, 4);
+    end += TERM_BYTES;
+    live &= live - 1;
+  } while (live);
+  return end;
 }

@@ -5,9 +5,12 @@
 // Vector loads may read, and `conv2dBackward` may rewrite unchanged, up to 12 bytes behind a buffer: the host
 // leaves 16 bytes of slack. Beside every kernel stands a scalar reference in TypeScript that gives the same bits.
 
-export { unpackImages } from './images';
+export { listPixels, unpackImages } from './images';
+export { shiftBias, shiftGradient } from './normalize';
 export { denseForward, denseBackwardWeights, denseBackwardInputs, packDense } from './dense';
+export { sparseDenseForward, sparseDenseBackwardWeights } from './dense';
 export { conv2dForward, conv2dBackward, packConv2d, unpackConv2dGradient } from './conv2d';
+export { imageConv2dForward, packImageConv2d } from './conv2d';
 export { reluForward, reluBackward } from './relu';
 export { maxPool2dForward, maxPool2dBackward } from './max-pool2d';
 export { dropoutForward, dropoutBackward } from './dropout';

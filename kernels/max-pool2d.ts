@@ -3,7 +3,8 @@
 import { storeLanes } from './vector';
 
 /**
- * y = the maximum of each window, the first of equals; NaN if one is in it. winners[...] = its index in the sample.
+ * y = the maximum of each window, the first of equals in raster order; NaN if one is in it.
+ * winners[...] = its place in the window, counted in raster order.
  */
 export function maxPool2dForward(
   x: usize,
@@ -17,51 +18,94 @@ export function maxPool2dForward(
 ): void {
   const outHeight = height / poolSize;
   const outWidth = width / poolSize;
-  const laneIndex = i32x4(0, 1, 2, 3);
+  const pixelBytes = usize(channels) << 2;
+  const rowBytes = usize(width) * pixelBytes;
   for (let s = 0; s < samples; s++) {
-    const sample = x + (usize(s * height * width * channels) << 2);
     for (let oy = 0; oy < outHeight; oy++) {
-      for (let ox = 0; ox < outWidth; ox++) {
-        for (let c = 0; c < channels; c += 4) {
-          let index = (oy * width + ox) * poolSize * channels + c;
-          let best = v128.load(sample + (usize(index) << 2));
-          let winner = i32x4.add(i32x4.splat(index), laneIndex);
-          for (let py = 0; py < poolSize; py++) {
-            for (let px = py == 0 ? 1 : 0; px < poolSize; px++) {
-              index = ((oy * poolSize + py) * width + ox * poolSize + px) * channels + c;
-              const value = v128.load(sample + (usize(index) << 2));
-              const wins = v128.or(f32x4.gt(value, best), f32x4.ne(value, value));
-              best = v128.bitselect(value, best, wins);
-              winner = v128.bitselect(i32x4.add(i32x4.splat(index), laneIndex), winner, wins);
-            }
-          }
-          const lanes = min(4, channels - c);
-          storeLanes(y, best, lanes);
-          storeLanes(winners, winner, lanes);
-          y += usize(lanes) << 2;
-          winners += usize(lanes) << 2;
-        }
-      }
+      const row = x + usize(s * height + oy * poolSize) * rowBytes;
+      const at = usize((s * outHeight + oy) * outWidth) * pixelBytes;
+      poolRow(row, y + at, winners + at, outWidth, channels, poolSize, pixelBytes, rowBytes);
     }
   }
 }
 
-/** dx[winner] = dy, zero elsewhere. inputSize, outputSize: elements of one sample. */
+/** One row of windows; x is its first pixel. */
+export function poolRow(
+  x: usize,
+  y: usize,
+  winners: usize,
+  outWidth: i32,
+  channels: i32,
+  poolSize: i32,
+  pixelBytes: usize,
+  rowBytes: usize,
+): void {
+  for (let ox = 0; ox < outWidth; ox++) {
+    for (let c = 0; c < channels; c += 4) {
+      const from = x + (usize(c) << 2);
+      let best = v128.load(from);
+      let winner = i32x4.splat(0);
+      if (poolSize == 2) {
+        const b = v128.load(from + pixelBytes);
+        const bWins = winsOver(b, best);
+        best = v128.bitselect(b, best, bWins);
+        winner = v128.and(i32x4.splat(1), bWins);
+        const third = v128.load(from + rowBytes);
+        const thirdWins = winsOver(third, best);
+        best = v128.bitselect(third, best, thirdWins);
+        winner = v128.bitselect(i32x4.splat(2), winner, thirdWins);
+        const fourth = v128.load(from + rowBytes + pixelBytes);
+        const fourthWins = winsOver(fourth, best);
+        best = v128.bitselect(fourth, best, fourthWins);
+        winner = v128.bitselect(i32x4.splat(3), winner, fourthWins);
+      } else {
+        for (let place = 1; place < poolSize * poolSize; place++) {
+          const value = v128.load(from + usize(place / poolSize) * rowBytes + usize(place % poolSize) * pixelBytes);
+          const wins = winsOver(value, best);
+          best = v128.bitselect(value, best, wins);
+          winner = v128.bitselect(i32x4.splat(place), winner, wins);
+        }
+      }
+      const lanes = min(4, channels - c);
+      storeLanes(y, best, lanes);
+      storeLanes(winners, winner, lanes);
+      y += usize(lanes) << 2;
+      winners += usize(lanes) << 2;
+    }
+    x += usize(poolSize) * pixelBytes;
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+export function winsOver(value: v128, best: v128): v128 {
+  return v128.or(f32x4.gt(value, best), f32x4.ne(value, value));
+}
+
+/** dx[winner] = dy, zero elsewhere. height, width, channels: of the input. */
 export function maxPool2dBackward(
   dy: usize,
   winners: usize,
   dx: usize,
   samples: i32,
-  inputSize: i32,
-  outputSize: i32,
+  height: i32,
+  width: i32,
+  channels: i32,
+  poolSize: i32,
 ): void {
-  memory.fill(dx, 0, usize(samples * inputSize) << 2);
+  memory.fill(dx, 0, usize(samples * height * width * channels) << 2);
   for (let s = 0; s < samples; s++) {
-    for (let i = 0; i < outputSize; i++) {
-      store<f32>(dx + (usize(load<u32>(winners)) << 2), load<f32>(dy));
-      dy += 4;
-      winners += 4;
+    for (let oy = 0; oy < height / poolSize; oy++) {
+      for (let ox = 0; ox < width / poolSize; ox++) {
+        const cell = ((s * height + oy * poolSize) * width + ox * poolSize) * channels;
+        for (let c = 0; c < channels; c++) {
+          const winner = load<i32>(winners);
+          const pixel = (winner / poolSize) * width + (winner % poolSize);
+          store<f32>(dx + (usize(cell + pixel * channels + c) << 2), load<f32>(dy));
+          dy += 4;
+          winners += 4;
+        }
+      }
     }
-    dx += usize(inputSize) << 2;
   }
 }

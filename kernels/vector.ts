@@ -41,14 +41,18 @@ export function listTerms(x: usize, xStep: usize, count: i32, offsetStep: i32, l
 
 /**
  * out[j] = start[j] + sum over the terms of value * base[offset + j], j < count, added in list order; `start` 0 means
- * zeros. Blocks of 6, 3 and 1 vectors are held in registers over the whole list, each in a function of its own: in a
- * loop nest the accumulators would be spilled to memory.
+ * zeros. Blocks of 9, 5, 3 and 1 vectors are held in registers over the whole list, each in a function of its own: in
+ * a loop nest the accumulators would be spilled to memory.
  */
 export function weightedRows(out: usize, start: usize, base: usize, list: usize, end: usize, count: i32): void {
   let j = 0;
-  for (; j + 20 < count; j += 24) {
+  for (; j + 32 < count; j += 36) {
     const at = usize(j) << 2;
-    weightedSix(out + at, start ? start + at : 0, base + at, list, end, count - j);
+    weightedNine(out + at, start ? start + at : 0, base + at, list, end, count - j);
+  }
+  for (; j + 16 < count; j += 20) {
+    const at = usize(j) << 2;
+    weightedFive(out + at, start ? start + at : 0, base + at, list, end, count - j);
   }
   for (; j + 8 < count; j += 12) {
     const at = usize(j) << 2;
@@ -60,13 +64,16 @@ export function weightedRows(out: usize, start: usize, base: usize, list: usize,
   }
 }
 
-function weightedSix(out: usize, start: usize, base: usize, list: usize, end: usize, left: i32): void {
+function weightedNine(out: usize, start: usize, base: usize, list: usize, end: usize, left: i32): void {
   let a0 = f32x4.splat(0);
   let a1 = a0;
   let a2 = a0;
   let a3 = a0;
   let a4 = a0;
   let a5 = a0;
+  let a6 = a0;
+  let a7 = a0;
+  let a8 = a0;
   if (start) {
     a0 = v128.load(start);
     a1 = v128.load(start, 16);
@@ -74,6 +81,9 @@ function weightedSix(out: usize, start: usize, base: usize, list: usize, end: us
     a3 = v128.load(start, 48);
     a4 = v128.load(start, 64);
     a5 = v128.load(start, 80);
+    a6 = v128.load(start, 96);
+    a7 = v128.load(start, 112);
+    a8 = v128.load(start, 128);
   }
   for (let term = list; term < end; term += TERM_BYTES) {
     const row = base + load<u32>(term);
@@ -84,13 +94,48 @@ function weightedSix(out: usize, start: usize, base: usize, list: usize, end: us
     a3 = f32x4.add(a3, f32x4.mul(value, v128.load(row, 48)));
     a4 = f32x4.add(a4, f32x4.mul(value, v128.load(row, 64)));
     a5 = f32x4.add(a5, f32x4.mul(value, v128.load(row, 80)));
+    a6 = f32x4.add(a6, f32x4.mul(value, v128.load(row, 96)));
+    a7 = f32x4.add(a7, f32x4.mul(value, v128.load(row, 112)));
+    a8 = f32x4.add(a8, f32x4.mul(value, v128.load(row, 128)));
   }
   v128.store(out, a0);
   v128.store(out, a1, 16);
   v128.store(out, a2, 32);
   v128.store(out, a3, 48);
   v128.store(out, a4, 64);
-  storeLanes(out + 80, a5, left - 20);
+  v128.store(out, a5, 80);
+  v128.store(out, a6, 96);
+  v128.store(out, a7, 112);
+  storeLanes(out + 128, a8, left - 32);
+}
+
+function weightedFive(out: usize, start: usize, base: usize, list: usize, end: usize, left: i32): void {
+  let a0 = f32x4.splat(0);
+  let a1 = a0;
+  let a2 = a0;
+  let a3 = a0;
+  let a4 = a0;
+  if (start) {
+    a0 = v128.load(start);
+    a1 = v128.load(start, 16);
+    a2 = v128.load(start, 32);
+    a3 = v128.load(start, 48);
+    a4 = v128.load(start, 64);
+  }
+  for (let term = list; term < end; term += TERM_BYTES) {
+    const row = base + load<u32>(term);
+    const value = v128.load_splat<f32>(term, 4);
+    a0 = f32x4.add(a0, f32x4.mul(value, v128.load(row)));
+    a1 = f32x4.add(a1, f32x4.mul(value, v128.load(row, 16)));
+    a2 = f32x4.add(a2, f32x4.mul(value, v128.load(row, 32)));
+    a3 = f32x4.add(a3, f32x4.mul(value, v128.load(row, 48)));
+    a4 = f32x4.add(a4, f32x4.mul(value, v128.load(row, 64)));
+  }
+  v128.store(out, a0);
+  v128.store(out, a1, 16);
+  v128.store(out, a2, 32);
+  v128.store(out, a3, 48);
+  storeLanes(out + 64, a4, left - 16);
 }
 
 function weightedThree(out: usize, start: usize, base: usize, list: usize, end: usize, left: i32): void {

@@ -34,33 +34,34 @@ const wanted = digest.digest('hex');
 
 export async function buildKernels() {
   if (existsSync(target) && existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
-  const { default: asc } = await import('assemblyscript/asc');
   mkdirSync(dirname(target), { recursive: true });
-  const entry = relative(root, join(sourceDir, 'index.ts'));
-  const { error, stderr, binary } = await compile(asc, entry);
-  if (error) {
-    process.stderr.write(`${stderr.toString()}\n${error.message}\n`);
-    process.exit(1);
-  }
+  const binary = await compile(join(sourceDir, 'index.ts'));
   refuseState(binary);
   writeFileSync(target, binary);
   writeFileSync(stamp, wanted);
 }
 
-async function compile(asc, entry) {
+/** The binary of a module as the kernels are compiled, from its entry file; ends the process on an error. */
+export async function compile(path) {
+  const { default: asc } = await import('assemblyscript/asc');
   let binary;
-  const result = await asc.main([entry, '--outFile=kernels.wasm', ...compilerOptions], {
+  const entry = relative(root, path);
+  const { error, stderr } = await asc.main([entry, '--outFile=kernels.wasm', ...compilerOptions], {
     baseDir: root,
     readFile: (name, baseDir) => {
-      const path = join(baseDir, name);
-      return existsSync(path) ? readFileSync(path, 'utf8') : null;
+      const source = join(baseDir, name);
+      return existsSync(source) ? readFileSync(source, 'utf8') : null;
     },
     writeFile: (name, contents) => {
       if (name.endsWith('.wasm')) binary = contents;
     },
     listFiles: () => [],
   });
-  return { ...result, binary };
+  if (error) {
+    process.stderr.write(`${stderr.toString()}\n${error.message}\n`);
+    process.exit(1);
+  }
+  return binary;
 }
 
 /**

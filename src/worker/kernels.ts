@@ -15,6 +15,25 @@ export interface Kernels {
     scale: number,
     shift: number,
   ): void;
+  listPixels(
+    images: Pointer,
+    positions: Pointer,
+    samples: number,
+    size: number,
+    scale: number,
+    offsetStep: number,
+    list: Pointer,
+    ends: Pointer,
+  ): void;
+  shiftBias(
+    kernel: Pointer,
+    bias: Pointer,
+    shifted: Pointer,
+    shift: number,
+    inputs: number,
+    outputs: number,
+  ): void;
+  shiftGradient(dKernel: Pointer, dBias: Pointer, shift: number, inputs: number, outputs: number): void;
   denseForward(
     x: Pointer,
     kernel: Pointer,
@@ -46,21 +65,59 @@ export interface Kernels {
     list: Pointer,
   ): void;
   packDense(kernel: Pointer, transposed: Pointer, inputs: number, outputs: number): void;
+  sparseDenseForward(
+    list: Pointer,
+    ends: Pointer,
+    kernel: Pointer,
+    bias: Pointer,
+    y: Pointer,
+    samples: number,
+    outputs: number,
+  ): void;
+  sparseDenseBackwardWeights(
+    list: Pointer,
+    ends: Pointer,
+    dy: Pointer,
+    dKernel: Pointer,
+    dBias: Pointer,
+    samples: number,
+    inputs: number,
+    outputs: number,
+    first: number,
+  ): void;
   conv2dForward(
     x: Pointer,
     kernel: Pointer,
     bias: Pointer,
     y: Pointer,
+    winners: Pointer,
+    rows: Pointer,
     samples: number,
     height: number,
     width: number,
     channels: number,
     kernelSize: number,
     filters: number,
+    poolSize: number,
+  ): void;
+  imageConv2dForward(
+    x: Pointer,
+    splatted: Pointer,
+    bias: Pointer,
+    y: Pointer,
+    winners: Pointer,
+    taps: Pointer,
+    samples: number,
+    height: number,
+    width: number,
+    kernelSize: number,
+    filters: number,
   ): void;
   conv2dBackward(
     x: Pointer,
     dy: Pointer,
+    winners: Pointer,
+    shifts: Pointer,
     packed: Pointer,
     dPacked: Pointer,
     dBias: Pointer,
@@ -71,10 +128,26 @@ export interface Kernels {
     channels: number,
     kernelSize: number,
     filters: number,
+    poolSize: number,
     list: Pointer,
     first: number,
   ): void;
-  packConv2d(kernel: Pointer, packed: Pointer, channels: number, kernelSize: number, filters: number): void;
+  packConv2d(
+    kernel: Pointer,
+    packed: Pointer,
+    channels: number,
+    kernelSize: number,
+    filters: number,
+    poolSize: number,
+  ): void;
+  packImageConv2d(
+    kernel: Pointer,
+    splatted: Pointer,
+    taps: Pointer,
+    width: number,
+    kernelSize: number,
+    filters: number,
+  ): void;
   unpackConv2dGradient(
     dPacked: Pointer,
     dKernel: Pointer,
@@ -99,8 +172,10 @@ export interface Kernels {
     winners: Pointer,
     dx: Pointer,
     samples: number,
-    inputSize: number,
-    outputSize: number,
+    height: number,
+    width: number,
+    channels: number,
+    poolSize: number,
   ): void;
   dropoutForward(
     x: Pointer,
@@ -128,15 +203,7 @@ export interface Kernels {
     exps: Pointer,
   ): number;
   addLeaf(gradient: Pointer, sum: Pointer, count: number, bound: number, first: number): number;
-  reduce(
-    sums: Pointer,
-    parts: Pointer,
-    stride: number,
-    present: Pointer,
-    threads: number,
-    from: number,
-    to: number,
-  ): void;
+  reduce(sums: Pointer, sources: Pointer, threads: number, from: number, to: number, bound: number): number;
   updateSgd(
     weightsFrom: Pointer,
     velocityFrom: Pointer,

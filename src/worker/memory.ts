@@ -52,7 +52,7 @@ export const failures = { none: 0, badLeaf: 1, badWeights: 2 } as const;
 export const setNames: readonly SetName[] = ['train', 'test'];
 
 /** What a thread shows of itself, in words (i32) and numbers (f64) on lines of its own. */
-export const threadWord = { phase: 0, progress: 1, waiting: 2 } as const;
+export const threadWord = { phase: 0, progress: 1, waiting: 2, lastLane: 3 } as const;
 export const threadNumber = { lossSum: 0, correct: 1, leaves: 2, busyMs: 3 } as const;
 /** Values of `threadWord.phase` beside 1 + index in `phases`. */
 export const IDLE_PHASE = 0;
@@ -92,7 +92,8 @@ export interface Layout {
   readonly control: number;
   /** Entry 0 holds the hash before the span; entry i + 1 the i-th step of the span. */
   readonly steps: number;
-  readonly present: number;
+  /** u32 [threads][2]: addresses of what each thread has for the reduction, see `kernels.reduce`. */
+  readonly sources: number;
   readonly digests: number;
   readonly sums: number;
   /** f64 [threads][paddedCount]: each thread's sum of its leaves. */
@@ -120,7 +121,7 @@ export function planMemory({ model, threads, leaf, samples }: MemoryPlan): Layou
   const layout = {
     control: arena.take(CONTROL_WORDS * 4),
     steps: arena.take((SPAN_LIMIT + 1) * STEP_NUMBERS * 8),
-    present: arena.take(threads * 4),
+    sources: arena.take(threads * 8),
     digests: arena.take(blockCount(model.parameterCount) * 8),
     sums: vector(8),
     parts: arena.take(threads * model.paddedCount * 8),
@@ -156,7 +157,7 @@ export interface Views {
   readonly control: Int32Array;
   readonly steps: Float64Array;
   readonly hashes: BigUint64Array;
-  readonly present: Int32Array;
+  readonly sources: Uint32Array;
   readonly banks: readonly [Bank, Bank];
   readonly sets: Record<SetName, { readonly images: Uint8Array; readonly labels: Uint8Array }>;
   readonly threads: readonly {
@@ -184,7 +185,7 @@ export function viewMemory(memory: WebAssembly.Memory, layout: Layout, plan: Mem
     control: new Int32Array(buffer, layout.control, CONTROL_WORDS),
     steps: new Float64Array(buffer, layout.steps, stepNumbers),
     hashes: new BigUint64Array(buffer, layout.steps, stepNumbers),
-    present: new Int32Array(buffer, layout.present, threads),
+    sources: new Uint32Array(buffer, layout.sources, threads * 2),
     banks: [bank(layout.banks[0]), bank(layout.banks[1])],
     sets: { train: set('train'), test: set('test') },
     threads: layout.threads.map(({ words, numbers, gradient }) => ({

@@ -1,8 +1,8 @@
 // A thread of the pool: a long-lived piscina task that waits for commands in the shared memory.
 //
-// A step has two halves. First the threads take lanes from a counter, compute their leaves and add each gradient,
-// rounded to the grid, to a sum of their own. After a barrier each thread reduces its slice of the parameters over
-// all these sums, updates it into the other bank and digests its blocks. The last to arrive at the second barrier
+// A step has two halves. First the threads take lanes from a counter, compute their leaves and add each gradient but
+// the last, rounded to the grid, to a sum of their own. After a barrier each thread reduces its slice of the parameters
+// over all these sums and last gradients, updates it into the other bank and digests its blocks. The last to arrive at the second barrier
 // extends the hash and publishes the step with one store. Until then nothing that the step reads has changed, so a
 // step in which a thread dies is simply done again.
 
@@ -124,12 +124,12 @@ export async function runThread(task: ThreadTask): Promise<void> {
   }
 
   /** Makes everyone park, with the reason if it is the first. */
-  function stopFor(failure: number, step: number, lane: number, tensor: number): void {
+  function stopFor(failure: number, step: number, lane: number, tensor: number, of = thread): void {
     if (Atomics.compareExchange(words, control.failure, failures.none, failure) === failures.none) {
       words[control.failureStep] = step;
       words[control.failureLane] = lane;
       words[control.failureTensor] = tensor;
-      words[control.failureThread] = thread;
+      words[control.failureThread] = of;
     }
     stopAll(words);
   }
@@ -182,37 +182,56 @@ export async function runThread(task: ThreadTask): Promise<void> {
     }
   }
 
+  /** The last leaf's gradient stays as it is: the reduction rounds it, which saves a pass over the sum. */
   async function computeLeaves(step: number): Promise<void> {
     enter('leaf');
     const part = layout.parts + thread * model.paddedCount * 8;
+    const gradientAt = own.gradient.byteOffset;
     own.numbers[threadNumber.lossSum] = 0;
     own.numbers[threadNumber.correct] = 0;
-    let added = 0;
+    let computed = 0;
     while (!isStopped()) {
       const lane = Atomics.add(words, control.nextLeaf, 1);
       if (lane >= schedule.lanes) break;
       const positions = schedule.leafPositions(step, lane);
       if (positions.length === 0) continue;
-      if (added === 0) await engine.useWeights(views.banks[step & 1].weights);
+      if (computed === 0) {
+        await engine.useWeights(views.banks[step & 1].weights);
+      } else if (kernels.addLeaf(gradientAt, part, model.paddedCount, bound, computed === 1 ? 1 : 0) !== 1) {
+        stopForLeaf(step, thread);
+        break;
+      }
+      own.words[threadWord.lastLane] = lane;
       const result = await engine.gradient({ step, lane, positions }, own.gradient);
-      const gradientAt = own.gradient.byteOffset;
-      const isWithin = kernels.addLeaf(gradientAt, part, model.paddedCount, bound, added === 0 ? 1 : 0);
-      if (isWithin !== 1 || !result.isLossFinite) {
-        stopFor(failures.badLeaf, step, lane, badTensor(step));
+      computed++;
+      if (!result.isLossFinite) {
+        stopForLeaf(step, thread);
         break;
       }
       own.numbers[threadNumber.lossSum] += result.lossSum;
       own.numbers[threadNumber.correct] += result.correct;
       own.numbers[threadNumber.leaves] += 1;
-      added++;
       if (isFaultDue('leaf', step)) fail();
     }
-    views.present[thread] = added > 0 ? 1 : 0;
+    views.sources[2 * thread] = computed > 1 ? part : 0;
+    views.sources[2 * thread + 1] = computed > 0 ? gradientAt : 0;
     if (isFaultDue('leaf', step)) fail();
   }
 
-  /** Where a bad leaf comes from: a tensor with bad weights, else the last layer whose gradient is bad, else the loss. */
-  function badTensor(step: number): number {
+  function stopForLeaf(step: number, of: number): void {
+    const lane = views.threads[of].words[threadWord.lastLane];
+    stopFor(failures.badLeaf, step, lane, badTensor(step, of) ?? -1, of);
+  }
+
+  /** After a reduction that found a bad gradient: whose it is. */
+  function stopForGradients(step: number): void {
+    const has = (of: number): boolean => views.sources[2 * of + 1] !== 0;
+    const indexes = views.threads.map((_, of) => of).filter(has);
+    stopForLeaf(step, indexes.find(of => badTensor(step, of) !== undefined) ?? thread);
+  }
+
+  /** Where a bad leaf comes from: a tensor with bad weights, else the last layer whose gradient is bad. */
+  function badTensor(step: number, of: number): number | undefined {
     const { weights } = views.banks[step & 1];
     const isBad = (values: Float32Array, most: number): ((index: number) => boolean) => {
       return index => {
@@ -221,18 +240,17 @@ export async function runThread(task: ThreadTask): Promise<void> {
       };
     };
     const indexes = model.tensors.map((_, index) => index);
-    return (
-      indexes.find(isBad(weights, Number.MAX_VALUE)) ?? indexes.findLast(isBad(own.gradient, bound)) ?? -1
-    );
+    const { gradient } = views.threads[of];
+    return indexes.find(isBad(weights, Number.MAX_VALUE)) ?? indexes.findLast(isBad(gradient, bound));
   }
 
   function updateSlice(step: number): void {
-    const { sums, parts, present, digests, banks } = layout;
+    const { sums, sources, digests, banks } = layout;
     const from = banks[step & 1];
     const to = banks[(step + 1) & 1];
     onSlice('reduce', step, (first, end) => {
       const [a, b] = [first * BLOCK_PARAMETERS, end * BLOCK_PARAMETERS];
-      kernels.reduce(sums, parts, model.paddedCount, present, threads, a, b);
+      if (kernels.reduce(sums, sources, threads, a, b, bound) !== 1) stopForGradients(step);
     });
     onSlice('update', step, (first, end) => {
       const [a, b] = [first * BLOCK_PARAMETERS, end * BLOCK_PARAMETERS];
@@ -328,7 +346,7 @@ export async function runThread(task: ThreadTask): Promise<void> {
         set,
         Uint32Array.from({ length }, (_, i) => from + i),
       );
-      if (!result.isLossFinite) stopFor(failures.badLeaf, step, -1, badTensor(step));
+      if (!result.isLossFinite) stopFor(failures.badLeaf, step, -1, badTensor(step, thread) ?? -1);
       own.numbers[threadNumber.lossSum] += result.lossSum;
       own.numbers[threadNumber.correct] += result.correct;
       // `step` counts updates done here, one more than the step that a fault in training would name.

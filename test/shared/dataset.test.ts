@@ -132,6 +132,16 @@ test('normalized pixels have mean 0 and variance 1', () => {
   assert.ok(Math.abs(variance - 1) < 1e-6, `variance ${variance}`);
 });
 
+test('normalization is the same wherever in a buffer the pixels lie', () => {
+  const pixels = Array.from({ length: 203 }, (_, i) => (i % 11 < 7 ? 0 : (i * i) % 256));
+  const expected = normalizationOf(Uint8Array.from(pixels));
+  for (let offset = 1; offset < 8; offset++) {
+    const held = new Uint8Array(pixels.length + offset).fill(255);
+    held.set(pixels, offset);
+    assert.deepEqual(normalizationOf(held.subarray(offset)), expected, `offset ${offset}`);
+  }
+});
+
 for (const gray of [0, 1, 77, 255]) {
   test(`images of nothing but ${gray} are only shifted, to 0`, () => {
     assert.deepEqual(normalizationOf(new Uint8Array(999).fill(gray)), { scale: 1, shift: gray });

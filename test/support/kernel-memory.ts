@@ -45,10 +45,6 @@ export class KernelMemory {
     return this.#region(Uint32Array, values);
   }
 
-  i32(values: ArrayLike<number> | number): Int32Array {
-    return this.#region(Int32Array, values);
-  }
-
   u8(values: ArrayLike<number> | number): Uint8Array {
     return this.#region(Uint8Array, values);
   }

@@ -47,9 +47,9 @@ const withDropout: Case = {
   input: { height: 8, width: 7, channels: 1 },
   layers: [
     { type: 'conv2d', filters: 4, kernelSize: 3 },
-    { type: 'dropout', rate: 0.25 },
     { type: 'relu' },
     { type: 'maxPool2d', poolSize: 2 },
+    { type: 'dropout', rate: 0.25 },
     { type: 'flatten' },
     { type: 'dense', units: 9 },
     { type: 'relu' },

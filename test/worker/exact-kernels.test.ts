@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addLeaf, gradientBound } from '#dist/shared/exact-sum.js';
+import { addLeaf, gradientBound, roundGradient } from '#dist/shared/exact-sum.js';
 import { assertSameBits } from '../support/bits.js';
 import { KernelMemory } from '../support/kernel-memory.js';
 import { randomTest, type Random } from '../support/random.js';
@@ -187,51 +187,76 @@ randomTest('any order and any grouping of leaves gives the same bits', random =>
 
 for (const threads of [1, 2, 4, 7]) {
   for (const count of [512, 1024, 2048]) {
-    test(`${threads} threads reduce ${count} components to the sum of those that are present`, () => {
-      const subsets = threads <= 4 ? 2 ** threads : 40;
-      for (let n = 0; n < subsets; n++) {
-        // For many threads a spread of subsets, all and none among them.
-        const subset = threads <= 4 ? n : (n * 13 + 127) % 128;
-        const isPresent = (t: number): boolean => ((subset >> t) & 1) === 1;
-        const memory = new KernelMemory((threads + 2) * count * 8 + 8192);
-        // Parts lie one behind the other, without anything between them.
-        const parts = memory.f64(threads * count);
-        for (let t = 0; t < threads; t++) {
-          // A thread that is absent holds the sum of an earlier step, or worse.
-          const value = (i: number): number => (isPresent(t) ? (i - 100) * (t + 1) * GRID : NaN);
-          for (let i = 0; i < count; i++) parts[t * count + i] = value(i);
-        }
-        const present = memory.i32(Array.from({ length: threads }, (_, t) => (isPresent(t) ? 1 : 0)));
+    test(`${threads} threads reduce ${count} components to the sum of what they have`, () => {
+      // Each thread has nothing, a sum, a gradient or both; for many threads a spread of the combinations.
+      const combinations = threads <= 2 ? 4 ** threads : 60;
+      for (let n = 0; n < combinations; n++) {
+        const combination = threads <= 2 ? n : (n * 2731 + 16383) % 16384;
+        const hasSum = (t: number): boolean => ((combination >> (2 * t)) & 1) === 1;
+        const hasGradient = (t: number): boolean => ((combination >> (2 * t)) & 2) === 2;
+        const memory = new KernelMemory(2 * (threads + 2) * (count + 64) * 8 + 16_384);
+        // What a thread does not have holds the values of an earlier step, or worse.
+        const parts = Array.from({ length: threads }, (_, t) =>
+          memory.f64(Array.from({ length: count }, (_, i) => (hasSum(t) ? (i - 100) * (t + 1) * GRID : NaN))),
+        );
+        // Two thirds of a grid step round up, and minus two thirds down.
+        const gradients = Array.from({ length: threads }, (_, t) =>
+          memory.f32(Array.from({ length: count }, (_, i) => (i - 50 + 2 / 3) * (t + 1) * GRID)),
+        );
+        const addresses = parts.flatMap((part, t) => [
+          hasSum(t) ? part.byteOffset : 0,
+          hasGradient(t) ? gradients[t].byteOffset : 0,
+        ]);
+        const sources = memory.u32(addresses);
         const sums = memory.f64(count);
         const { kernels } = memory;
-        const before = parts.slice();
+        const before = [...parts, ...gradients].map(values => values.slice());
+        const reduceTo = (to: Float64Array, from: number, end: number): number =>
+          kernels.reduce(to.byteOffset, sources.byteOffset, threads, from, end, 1);
         // Slice by slice, the last one first.
         for (let from = count - 512; from >= 0; from -= 512) {
           const at = sums.slice(0, from);
-          kernels.reduce(
-            sums.byteOffset,
-            parts.byteOffset,
-            count,
-            present.byteOffset,
-            threads,
-            from,
-            from + 512,
-          );
+          assert.equal(reduceTo(sums, from, from + 512), 1);
           assertSameBits(sums.slice(0, from), at, 'before the slice');
         }
-        let weight = 0;
-        for (let t = 0; t < threads; t++) if (isPresent(t)) weight += t + 1;
-        const expected = Float64Array.from({ length: count }, (_, i) => (i - 100) * weight * GRID + 0);
-        assertSameBits(sums, expected, `subset ${subset.toString(2)}`);
-        assertSameBits(parts, before, 'the parts');
+        const expected = Float64Array.from({ length: count }, (_, i) => {
+          let sum = 0;
+          for (let t = 0; t < threads; t++) {
+            if (hasSum(t)) sum += parts[t][i];
+            if (hasGradient(t)) sum += roundGradient(gradients[t][i]);
+          }
+          return sum;
+        });
+        assertSameBits(sums, expected, `combination ${combination.toString(4)}`);
+        for (const [index, values] of [...parts, ...gradients].entries()) {
+          assertSameBits(values.slice(), before[index], 'what the threads have');
+        }
 
         const whole = memory.f64(count);
-        kernels.reduce(whole.byteOffset, parts.byteOffset, count, present.byteOffset, threads, 0, count);
+        reduceTo(whole, 0, count);
         assertSameBits(whole, sums, 'all at once');
       }
     });
   }
 }
+
+test('a gradient that is NaN or beyond the bound is noticed in the slice where it is, and nowhere else', () => {
+  for (const bad of [NaN, Infinity, -Infinity, 8.000001]) {
+    for (const at of [0, 511, 512, 1535, 2047]) {
+      const memory = new KernelMemory(65_536);
+      const gradients = [memory.f32(new Float32Array(2048).fill(8)), memory.f32(new Float32Array(2048))];
+      gradients[1][at] = bad;
+      const part = memory.f64(new Float64Array(2048));
+      const sums = memory.f64(2048);
+      const sources = memory.u32([0, gradients[0].byteOffset, part.byteOffset, gradients[1].byteOffset]);
+      for (let from = 0; from < 2048; from += 512) {
+        const isGood = at < from || at >= from + 512;
+        const result = memory.kernels.reduce(sums.byteOffset, sources.byteOffset, 2, from, from + 512, 8);
+        assert.equal(result, isGood ? 1 : 0, `${bad} at ${at}, slice from ${from}`);
+      }
+    }
+  }
+});
 
 randomTest('a slice of whole blocks touches nothing outside of it', random => {
   for (const [from, to] of [
@@ -242,12 +267,13 @@ randomTest('a slice of whole blocks touches nothing outside of it', random => {
   ]) {
     const memory = new KernelMemory(65_536 * 2);
     const parts = memory.f64(Array.from({ length: 3 * 2048 }, () => random.integer(1000)));
+    const present = [0, 1, 2].flatMap(t => [parts.byteOffset + t * 2048 * 8, 0]);
     const sums = memory.f64(new Float64Array(2048).fill(-7));
     const { kernels } = memory;
-    for (const present of [memory.i32([1, 1, 1]), memory.i32([0, 0, 0])]) {
-      const all = present[0] === 1;
+    for (const sources of [memory.u32(present), memory.u32([0, 0, 0, 0, 0, 0])]) {
+      const all = sources[0] !== 0;
       const before = memory.bytes().slice();
-      kernels.reduce(sums.byteOffset, parts.byteOffset, 2048, present.byteOffset, 3, from, to);
+      kernels.reduce(sums.byteOffset, sources.byteOffset, 3, from, to, 1);
       for (let i = from; i < to; i++) {
         const sum = all ? parts[i] + parts[2048 + i] + parts[4096 + i] : 0;
         assert.equal(sums[i], sum);

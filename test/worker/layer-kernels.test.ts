@@ -7,6 +7,7 @@ import { exp, log } from '#dist/shared/math.js';
 import { seedKey, wordsOf } from '#dist/shared/philox.js';
 import { dropoutThreshold } from '#dist/worker/engines/engine.js';
 import { assertSameBits } from '../support/bits.js';
+import { packedRowSize } from '../support/convolution.js';
 import { KernelMemory, PAGE_BYTES } from '../support/kernel-memory.js';
 import { randomTest } from '../support/random.js';
 
@@ -173,7 +174,11 @@ for (const poolSize of [1, 2, 3]) {
           for (let i = 0; i < outputs; i++) {
             const isHit = i === (oy * 2 + ox) * channels + c && oy < 2;
             assert.equal(Number.isNaN(y[i]), isHit, `output ${i} with NaN at ${at}`);
-            assert.ok(Object.is(y[i], x[winners[i]]), `winner of output ${i}`);
+            assert.ok(winners[i] < poolSize ** 2, `winner of output ${i} is ${winners[i]}`);
+            const [wy, wx] = [Math.floor(winners[i] / poolSize), winners[i] % poolSize];
+            const [cellY, cellX] = [Math.floor(i / channels / 2), Math.floor(i / channels) % 2];
+            const pixel = (cellY * poolSize + wy) * width + cellX * poolSize + wx;
+            assert.ok(Object.is(y[i], x[pixel * channels + (i % channels)]), `winner of output ${i}`);
           }
           assertBehindUntouched(y);
         }
@@ -192,10 +197,56 @@ test('the first of equals wins a window, +0 and -0 are equal, and its gradient g
   const { kernels } = memory;
   kernels.maxPool2dForward(x.byteOffset, y.byteOffset, winners.byteOffset, 1, 2, 4, 1, 2);
   assert.deepStrictEqual([...y], [-0, 7]);
-  assert.deepEqual([...winners], [0, 3]);
-  kernels.maxPool2dBackward(dy.byteOffset, winners.byteOffset, dx.byteOffset, 1, 8, 2);
+  // Places in the windows: of the second, the upper right is the first of three that are 7.
+  assert.deepEqual([...winners], [0, 1]);
+  kernels.maxPool2dBackward(dy.byteOffset, winners.byteOffset, dx.byteOffset, 1, 2, 4, 1, 2);
   assert.deepStrictEqual([...dx], [11, 0, 0, 13, 0, 0, 0, 0]);
 });
+
+for (const poolSize of [1, 2, 3, 4]) {
+  randomTest(
+    `windows of ${poolSize} x ${poolSize}: the maximum, its place, and where its gradient goes`,
+    random => {
+      for (const channels of [1, 2, 3, 4, 5, 9]) {
+        for (let rest = 0; rest < poolSize; rest++) {
+          const [samples, height, width] = [2, 2 * poolSize + rest, 3 * poolSize + (rest % 2)];
+          const outputs = samples * 6 * channels;
+          const memory = new KernelMemory(PAGE_BYTES);
+          // Few different values, so that there are equals in a window.
+          const values = Float32Array.from({ length: samples * height * width * channels }, () =>
+            random.chance(0.5) ? random.integer(3) : random.uniform(-1, 3),
+          );
+          const x = memory.f32(values);
+          const [y, winners] = [memory.f32(outputs), memory.u32(outputs)];
+          const [dy, dx] = [memory.f32(random.floats(outputs, -1, 1)), memory.f32(x.length)];
+          const expected = { y: new Float32Array(outputs), places: new Uint32Array(outputs) };
+          const expectedGradient = new Float32Array(x.length);
+          for (let i = 0; i < outputs; i++) {
+            const [window, c] = [Math.floor(i / channels), i % channels];
+            const [row, column] = [Math.floor(window / 3) % 2, window % 3];
+            const at = (place: number): number => {
+              const line = row * poolSize + Math.floor(place / poolSize);
+              const pixel = column * poolSize + (place % poolSize);
+              return ((Math.floor(window / 6) * height + line) * width + pixel) * channels + c;
+            };
+            const inWindow = Array.from({ length: poolSize ** 2 }, (_, place) => values[at(place)]);
+            expected.y[i] = Math.max(...inWindow);
+            expected.places[i] = inWindow.indexOf(expected.y[i]);
+            expectedGradient[at(expected.places[i])] = dy[i];
+          }
+          const shape = [samples, height, width, channels, poolSize] as const;
+          const { kernels } = memory;
+          kernels.maxPool2dForward(x.byteOffset, y.byteOffset, winners.byteOffset, ...shape);
+          assertSameBits(y, expected.y, `${channels} channels`);
+          assert.deepEqual(winners, expected.places);
+          kernels.maxPool2dBackward(dy.byteOffset, winners.byteOffset, dx.byteOffset, ...shape);
+          assertSameBits(dx, expectedGradient, `${channels} channels: gradient`);
+          assertBehindUntouched(y, dx);
+        }
+      }
+    },
+  );
+}
 
 interface Softmax {
   readonly isWithin: number;
@@ -346,30 +397,75 @@ randomTest('packing a dense kernel transposes it, at every size around whole til
   }
 });
 
-randomTest('packing a convolution pads patch rows with zeros, and unpacking a gradient undoes it', random => {
-  for (const [kernelSize, channels, filters] of [
-    [1, 1, 1],
-    [2, 1, 3],
-    [3, 2, 4],
-    [5, 1, 6],
-    [5, 6, 16],
-    [3, 7, 5],
-  ]) {
+/** Kernel size, channels and filters. */
+const packings = [
+  [1, 1, 1],
+  [2, 1, 3],
+  [3, 2, 4],
+  [5, 1, 6],
+  [5, 6, 16],
+  [3, 7, 5],
+];
+
+for (const poolSize of [1, 2, 3]) {
+  randomTest(
+    `packing a convolution for cells of ${poolSize} x ${poolSize} puts its kernels between margins it leaves alone`,
+    random => {
+      for (const [kernelSize, channels, filters] of packings) {
+        const size = kernelSize * channels;
+        const margin = poolSize - 1;
+        const rows = kernelSize + 2 * margin;
+        const rowSize = packedRowSize(channels, kernelSize, poolSize);
+        const memory = new KernelMemory(2 * PAGE_BYTES);
+        const kernel = memory.f32(random.floats(kernelSize * size * filters, -1, 1));
+        const packed = memory.f32(new Float32Array(filters * rows * rowSize).fill(77));
+        memory.kernels.packConv2d(
+          kernel.byteOffset,
+          packed.byteOffset,
+          channels,
+          kernelSize,
+          filters,
+          poolSize,
+        );
+        for (const [at, value] of packed.entries()) {
+          const k = (at % rowSize) - margin * channels;
+          const ky = (Math.floor(at / rowSize) % rows) - margin;
+          const filter = Math.floor(at / rowSize / rows);
+          const isInside = k >= 0 && k < size && ky >= 0 && ky < kernelSize;
+          const expected = isInside ? kernel[(ky * size + k) * filters + filter] : 77;
+          assert.ok(Object.is(value, expected), `filter ${filter}, row ${ky}, ${k}`);
+        }
+        assertBehindUntouched(packed);
+      }
+    },
+  );
+}
+
+randomTest('unpacking the gradient of a convolution drops what pads its patch rows', random => {
+  for (const [kernelSize, channels, filters] of packings) {
     const size = kernelSize * channels;
     const padded = Math.ceil(size / 4) * 4;
     const memory = new KernelMemory(PAGE_BYTES);
-    const kernel = memory.f32(random.floats(kernelSize * size * filters, -1, 1));
-    const packed = memory.f32(filters * kernelSize * padded);
+    const packed = memory.f32(random.floats(filters * kernelSize * padded, -1, 1));
+    const kernel = memory.f32(kernelSize * size * filters);
+    memory.kernels.unpackConv2dGradient(packed.byteOffset, kernel.byteOffset, channels, kernelSize, filters);
+    const expected = kernel.map((_, at) => {
+      const [row, k] = [Math.floor(at / filters / size), Math.floor(at / filters) % size];
+      return packed[((at % filters) * kernelSize + row) * padded + k];
+    });
+    assertSameBits(kernel.slice(), expected.slice(), `size ${kernelSize}, ${channels} channels`);
+    assertBehindUntouched(packed, kernel);
+  }
+});
+
+randomTest('the gradient of a convolution without cells is packed as its kernels are', random => {
+  for (const [kernelSize, channels, filters] of packings) {
+    const memory = new KernelMemory(PAGE_BYTES);
+    const kernel = memory.f32(random.floats(kernelSize ** 2 * channels * filters, -1, 1));
+    const packed = memory.f32(filters * kernelSize * packedRowSize(channels, kernelSize, 1));
     const back = memory.f32(kernel.length);
     const { kernels } = memory;
-    kernels.packConv2d(kernel.byteOffset, packed.byteOffset, channels, kernelSize, filters);
-    for (const [at, value] of packed.entries()) {
-      const k = at % padded;
-      const ky = Math.floor(at / padded) % kernelSize;
-      const filter = Math.floor(at / padded / kernelSize);
-      const expected = k < size ? kernel[(ky * size + k) * filters + filter] : 0;
-      assert.ok(Object.is(value, expected), `filter ${filter}, row ${ky}, ${k}`);
-    }
+    kernels.packConv2d(kernel.byteOffset, packed.byteOffset, channels, kernelSize, filters, 1);
     kernels.unpackConv2dGradient(packed.byteOffset, back.byteOffset, channels, kernelSize, filters);
     assertSameBits(back, kernel, 'unpacked');
     assertBehindUntouched(packed, back);

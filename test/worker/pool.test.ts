@@ -11,8 +11,8 @@ import { createTinyPool, runTiny, tinyDataset, tinyJob } from '../support/tiny.j
 
 /** What every run of the tiny job must give: kept here so that a change of bits is seen and must be explained. */
 const golden = {
-  hash: 'ed88a102ab2f57a0',
-  weightsSha256: '4bff4eb6f74faec7ee1816985d62794b8971b59f155ecfa8e2ec3392137dfd83',
+  hash: 'ac2a50ced58bb495',
+  weightsSha256: '0ef5a1742e2a0831d18915adcd65dede6dc467f9a37b12f2c11845a9fbbe2557',
 };
 
 function bitsOf({

@@ -3,6 +3,7 @@
 import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { loadMnist } from '#dist/coordinator/mnist.js';
+import type { LabelledImages } from '#dist/shared/dataset.js';
 import { initialWeights } from '#dist/shared/initial-weights.js';
 import type { LayerSpec } from '#dist/shared/model.js';
 import type { Shape } from '#dist/shared/shape.js';
@@ -168,6 +169,14 @@ const orders: Record<string, LayerSpec[]> = {
   'dropout first, before a dense layer': [flatten, dropout(0.5), dense(9), relu, dense(4)],
   'dropout last': [flatten, dense(9), relu, dense(4), dropout(0.25)],
   'two dropouts in a row': [flatten, dense(9), dropout(0.25), dropout(0.5), relu, dense(4)],
+  'dropout between a convolution and its pool': [
+    conv(5, 3),
+    dropout(0.3),
+    relu,
+    { type: 'maxPool2d', poolSize: 2 },
+    flatten,
+    dense(4),
+  ],
   'dropout at rate 0': [conv(5, 3), dropout(0), relu, flatten, dense(4)],
   'dropout of nearly everything': [conv(5, 3), dropout(0.99), relu, flatten, dense(4)],
   'two convolutions without pool': [conv(4, 3), relu, conv(7, 3), relu, flatten, dense(4)],
@@ -212,6 +221,84 @@ for (const gain of [0, 1e-30, 1e-6, 30]) {
     await compare({ layers, input: model.input, random }, 35, weights);
   });
 }
+
+/** Images on a black background: bands, a spot or lines of ink, no ink at all, or ink everywhere. */
+function inkedSet(random: Random, samples: number, { height, width, channels }: Shape): LabelledImages {
+  const images = new Uint8Array(samples * height * width * channels);
+  for (let s = 0; s < samples; s++) {
+    const rows = Array.from({ length: height }, () => random.chance(0.5));
+    const columns = Array.from({ length: width }, () => random.chance(0.5));
+    const [top, left] = [random.integer(height), random.integer(width)];
+    const kind = random.integer(6);
+    for (let i = 0; i < height * width * channels; i++) {
+      const [row, column] = [Math.floor(i / channels / width), Math.floor(i / channels) % width];
+      const isInked = [
+        kind === 0,
+        kind === 1 && rows[row] && columns[column],
+        kind === 2 && (row < top || column > left),
+        kind === 3 && Math.abs(row - top) < 4 && Math.abs(column - left) < 3,
+        kind === 4 && row === height - 1,
+      ].includes(true);
+      if (isInked) images[s * height * width * channels + i] = random.integer(256);
+    }
+  }
+  return { images, labels: Uint8Array.from({ length: samples }, () => random.integer(4)) };
+}
+
+/** What can stand behind a first convolution. */
+const heads: Record<string, LayerSpec[]> = {
+  'relu, pool 2': [relu, pool(2)],
+  'pool 2, relu': [pool(2), relu],
+  'pool 2': [pool(2)],
+  'relu, pool 2, dropout': [relu, pool(2), dropout(0.25)],
+  'relu, pool 3': [relu, pool(3)],
+  relu: [relu],
+  nothing: [],
+};
+
+for (const [name, head] of Object.entries(heads)) {
+  for (const kernelSize of [1, 2, 3, 5, 7]) {
+    randomTest(
+      `a first convolution of size ${kernelSize}, then ${name}, on images with blank regions`,
+      async random => {
+        const least = name.endsWith('pool 3') ? 3 : 2;
+        // Around what the kernel for images takes: outputs from 8 columns on, inputs of up to 64 rows.
+        for (const outWidth of [7, 8, 9, 10, 11, 13, 15, 18]) {
+          const heights = outWidth === 9 ? [63, 64, 65] : [kernelSize - 1 + least + random.integer(12)];
+          for (const height of heights) {
+            const filters = 1 + random.integer(7);
+            const input = { height, width: outWidth + kernelSize - 1, channels: 1 };
+            const behind = height < 60 && random.chance(0.3) ? [conv(3, 1), relu] : [];
+            const layers = [conv(filters, kernelSize), ...head, ...behind, flatten, dense(4)];
+            const sets = { train: inkedSet(random, 9, input), test: inkedSet(random, 9, input) };
+            await compare({ layers, input, random, sets }, 9);
+            await compare({ layers, input, random, sets, normalization: zeroBlack }, 9);
+          }
+        }
+      },
+    );
+  }
+}
+
+randomTest('a first dense layer on images with blank regions', async random => {
+  for (const units of [1, 3, 4, 7, 20, 23, 24, 49]) {
+    for (const [height, width] of [
+      [1, 1],
+      [3, 5],
+      [4, 4],
+      [5, 7],
+      [28, 28],
+    ]) {
+      for (const channels of [1, 3]) {
+        const input = { height, width, channels };
+        const layers = [flatten, dense(units), relu, dense(4)];
+        const sets = { train: inkedSet(random, 40, input), test: inkedSet(random, 40, input) };
+        await compare({ layers, input, random, sets }, 40);
+        await compare({ layers, input, random, sets, normalization: zeroBlack }, 40);
+      }
+    }
+  }
+});
 
 const small = (max: number): fc.Arbitrary<number> => fc.integer({ min: 1, max });
 

@@ -1,7 +1,7 @@
 // What computes leaves. Asynchronous, since some engines need the event loop; one thread owns one engine.
 
 import type { LabelledImages, Normalization, SetName } from '../../shared/dataset.js';
-import type { Model } from '../../shared/model.js';
+import type { Layer, Model } from '../../shared/model.js';
 import { WORD_COUNT } from '../../shared/philox.js';
 
 export interface EngineJob {
@@ -45,7 +45,26 @@ export interface Engine {
 }
 
 /** The arithmetic of the `wasm` engine and of its scalar twin, `reference`. */
-export const F32_PROFILE = 'lockstep-f32-1';
+export const F32_PROFILE = 'lockstep-f32-2';
+
+/**
+ * The layer that moves the shift of the normalization x * scale - shift from the pixels into its bias and its kernel's
+ * gradient, so that a blank background is exactly zero: the first layer that computes, if it has parameters.
+ */
+export function shiftedLayer({ layers }: Model): Layer | undefined {
+  const first = layers.find(({ spec }) => spec.type !== 'flatten');
+  return first?.parameters && first;
+}
+
+/**
+ * The side of a convolution's cells: the windows of the max-pooling that follows it, at once or behind a ReLU (which
+ * changes no maximum), else 1. Its gradients are summed cell by cell.
+ */
+export function cellSize({ layers }: Model, index: number): number {
+  const next = layers[index + 1]?.spec.type === 'relu' ? index + 2 : index + 1;
+  const spec = layers[next]?.spec;
+  return spec?.type === 'maxPool2d' ? spec.poolSize : 1;
+}
 
 /** The random words of a dropout layer in one leaf: counter words 1 to 3 behind the element's index. */
 export function dropoutCounter(leaf: Leaf, layerIndex: number, stream: number): [number, number, number] {

@@ -7,9 +7,11 @@ import { type Layer } from '../../shared/model.js';
 import { sizeOf, type Shape } from '../../shared/shape.js';
 import { seedKey, streams, wordsOf } from '../../shared/philox.js';
 import {
+  cellSize,
   dropoutCounter,
   dropoutThreshold,
   F32_PROFILE,
+  shiftedLayer,
   type Engine,
   type EngineJob,
   type Leaf,
@@ -49,15 +51,31 @@ export function referenceArithmetic(
   const f = precision === 'f32' ? Math.fround : (x: number) => x;
   const zeros = (length: number): Floats =>
     precision === 'f32' ? new Float32Array(length) : new Float64Array(length);
+  const first = shiftedLayer(model);
+  const shift = f(normalization.shift);
 
   function input(set: SetName, position: number): Floats {
     const size = sizeOf(model.input);
     const x = zeros(size);
     for (let i = 0; i < size; i++) {
       const byte = sets[set].images[position * size + i];
-      x[i] = f(f(byte * normalization.scale) - normalization.shift);
+      x[i] = f(f(byte * normalization.scale) - (first ? 0 : shift));
     }
     return x;
+  }
+
+  /** The bias of the first layer less the shift's part: what is left of it must not be -0. */
+  function shiftedBias({ parameters }: Layer, weights: Floats, output: number): number {
+    const { kernel, bias } = parameters!;
+    let sum = 0;
+    for (let at = output; at < kernel.size; at += bias.size) sum = f(sum + weights[kernel.offset + at]);
+    return f(weights[bias.offset + output] - f(shift * sum)) + 0;
+  }
+
+  function biasOf(layer: Layer, weights: Floats, output: number): number {
+    return layer === first
+      ? shiftedBias(layer, weights, output)
+      : weights[layer.parameters!.bias.offset + output];
   }
 
   function forwardLayer(
@@ -75,10 +93,10 @@ export function referenceArithmetic(
       case 'maxPool2d':
         return maxPool2d(layer, spec.poolSize, x);
       case 'dense': {
-        const { kernel, bias } = layer.parameters!;
+        const { kernel } = layer.parameters!;
         const y = zeros(size);
         for (let j = 0; j < size; j++) {
-          let sum = weights[bias.offset + j];
+          let sum = biasOf(layer, weights, j);
           for (let i = 0; i < x.length; i++) {
             if (x[i] !== 0) sum = f(sum + f(x[i] * weights[kernel.offset + i * size + j]));
           }
@@ -105,13 +123,14 @@ export function referenceArithmetic(
   }
 
   function conv2d(layer: Layer, k: number, filters: number, x: Floats, weights: Floats): Floats {
-    const { kernel, bias } = layer.parameters!;
+    const { kernel } = layer.parameters!;
     const { width, channels } = layer.input;
     const y = zeros(sizeOf(layer.output));
+    const biases = Array.from({ length: filters }, (_, filter) => biasOf(layer, weights, filter));
     let at = 0;
     for (const { oy, ox } of pixels(layer.output)) {
       for (let filter = 0; filter < filters; filter++) {
-        let sum = weights[bias.offset + filter];
+        let sum = biases[filter];
         for (let ky = 0; ky < k; ky++) {
           for (let i = 0; i < k * channels; i++) {
             const value = x[((oy + ky) * width + ox) * channels + i];
@@ -202,23 +221,33 @@ export function referenceArithmetic(
     const { kernel, bias } = layer.parameters!;
     const { width, channels } = layer.input;
     const dx = zeros(x.length);
-    for (let filter = 0; filter < filters; filter++) {
-      let position = 0;
-      for (const { oy, ox } of pixels(layer.output)) {
-        const value = dy[position++ * filters + filter];
-        if (value === 0) continue;
-        gradient[bias.offset + filter] = f(gradient[bias.offset + filter] + value);
-        for (let ky = 0; ky < k; ky++) {
-          for (let i = 0; i < k * channels; i++) {
-            const from = ((oy + ky) * width + ox) * channels + i;
-            const at = kernel.offset + (ky * k * channels + i) * filters + filter;
-            gradient[at] = f(gradient[at] + f(value * x[from]));
-            dx[from] = f(dx[from] + f(value * weights[at]));
+    for (const cell of cells(layer.output, cellSize(model, model.layers.indexOf(layer)))) {
+      for (let filter = 0; filter < filters; filter++) {
+        for (const { oy, ox } of cell) {
+          const value = dy[(oy * layer.output.width + ox) * filters + filter];
+          if (value === 0) continue;
+          gradient[bias.offset + filter] = f(gradient[bias.offset + filter] + value);
+          for (let ky = 0; ky < k; ky++) {
+            for (let i = 0; i < k * channels; i++) {
+              const from = ((oy + ky) * width + ox) * channels + i;
+              const at = kernel.offset + (ky * k * channels + i) * filters + filter;
+              gradient[at] = f(gradient[at] + f(value * x[from]));
+              dx[from] = f(dx[from] + f(value * weights[at]));
+            }
           }
         }
       }
     }
     return dx;
+  }
+
+  /** From the gradient for unshifted inputs to the first layer's: what the bias' gradient tells of it is taken off. */
+  function shiftGradient({ parameters }: Layer, gradient: Floats): void {
+    const { kernel, bias } = parameters!;
+    for (let at = 0; at < kernel.size; at++) {
+      const moved = f(shift * gradient[bias.offset + (at % bias.size)]);
+      gradient[kernel.offset + at] = f(gradient[kernel.offset + at] - moved);
+    }
   }
 
   function forward(weights: Floats, x: Floats, training?: Training): ForwardRecord[] {
@@ -264,12 +293,14 @@ export function referenceArithmetic(
   return {
     gradient(weights, leaf, gradient) {
       gradient.fill(0);
-      return overSamples(weights, 'train', leaf.positions, leaf, (records, dLogits) => {
+      const result = overSamples(weights, 'train', leaf.positions, leaf, (records, dLogits) => {
         let dy = dLogits;
         for (let index = model.layers.length - 1; index >= 0; index--) {
           dy = backwardLayer(model.layers[index], records[index], dy, weights, gradient);
         }
       });
+      if (first) shiftGradient(first, gradient);
+      return result;
     },
     evaluate: (weights, set, positions) => overSamples(weights, set, positions),
     logits: (weights, set, position) => forward(weights, input(set, position)).at(-1)!.y,
@@ -285,6 +316,16 @@ interface Training {
 /** Output positions in raster order. */
 function* pixels({ height, width }: Shape): Generator<{ oy: number; ox: number }> {
   for (let oy = 0; oy < height; oy++) for (let ox = 0; ox < width; ox++) yield { oy, ox };
+}
+
+/** The output positions of each cell, both in raster order; those that fill no cell are left out. */
+function* cells(shape: Shape, side: number): Generator<{ oy: number; ox: number }[]> {
+  const { height, width, channels } = shape;
+  const corners = { height: Math.floor(height / side), width: Math.floor(width / side), channels };
+  for (const corner of pixels(corners)) {
+    const places = pixels({ height: side, width: side, channels });
+    yield [...places].map(({ oy, ox }) => ({ oy: corner.oy * side + oy, ox: corner.ox * side + ox }));
+  }
 }
 
 /** `onSample` is called after every sample, as a sign of life. */

@@ -7,9 +7,11 @@ import { seedKey, streams } from '../../shared/philox.js';
 import { Arena } from '../arena.js';
 import type { Kernels } from '../kernels.js';
 import {
+  cellSize,
   dropoutCounter,
   dropoutThreshold,
   F32_PROFILE,
+  shiftedLayer,
   type Engine,
   type EngineJob,
   type Leaf,
@@ -24,92 +26,194 @@ function tileSize(leaf: number): number {
   return Math.max(8, Math.min(32, leaf));
 }
 
-/** A layer with the addresses of what it reads and writes; `x` and `y` are equal where it works in place. */
-interface PlannedLayer {
+interface Cells {
   readonly layer: Layer;
-  readonly x: number;
-  readonly y: number;
-  /** Max-pooling: where the winners lie. Dropout: the multipliers. */
-  readonly record: number;
-  /** The kernel as the input gradient reads it. */
-  readonly packed: number;
-  /** Convolution: the kernel's gradient, patch rows padded. */
+  readonly kernelSize: number;
+  readonly filters: number;
+  readonly poolSize: number;
+  readonly winners: number;
+  /** Scratch for a row of cells. */
+  readonly rows: number;
+  /** For each place in a cell, offsets in the input and in `packed`. */
+  readonly shifts: number;
+  /** The kernel's gradient, patch rows padded. */
   readonly packedGradient: number;
+  /** For `imageConv2dForward` where it can be used, else 0: its weights and taps. */
+  readonly splatted: number;
+  readonly taps: number;
 }
 
+/** A kernel call forward and one or two backward, with the addresses of what they read and write. */
+type Operation = {
+  readonly x: number;
+  /** Equal to x where it works in place. */
+  readonly y: number;
+  /** Elements of y for each sample. */
+  readonly size: number;
+  /** The kernel as the input gradient reads it; 0 if none is needed. */
+  readonly packed: number;
+  /** The bias less what the shift of the normalization makes; 0 where it was not moved here. */
+  readonly shifted: number;
+} & (
+  | ({ readonly type: 'conv2d' } & Cells)
+  | { readonly type: 'dense'; readonly layer: Layer; readonly inputs: number }
+  | { readonly type: 'maxPool2d'; readonly winners: number; readonly poolSize: number; readonly input: Shape }
+  | { readonly type: 'relu' }
+  | {
+      readonly type: 'dropout';
+      readonly multipliers: number;
+      readonly rate: number;
+      readonly layerIndex: number;
+    }
+);
+
 interface Plan {
-  readonly layers: readonly PlannedLayer[];
-  /** Index of the first layer with parameters: no gradient is needed below it. */
+  readonly operations: readonly Operation[];
+  /** Index of the first operation with parameters: no gradient is needed below it. */
   readonly firstTrained: number;
   readonly tile: number;
   readonly positions: number;
   readonly input: number;
+  /** Lists of live pixels, where a dense layer begins the model, else 0; and the end of each sample's. */
+  readonly pixels: number;
+  readonly pixelEnds: number;
   readonly totals: number;
   readonly exps: number;
   readonly words: number;
   /** Terms that are not zero. */
   readonly list: number;
+  readonly logits: number;
   /** Two buffers that the gradients of activations alternate between. */
   readonly gradients: readonly [number, number];
 }
 
 function plan(model: Model, leaf: number, arena: Arena): Plan {
   const tile = tileSize(leaf);
-  const input = arena.take(tile * sizeOf(model.input) * F32);
-  const layers: PlannedLayer[] = [];
+  const inputSize = sizeOf(model.input);
+  const input = arena.take(tile * inputSize * F32);
+  const first = shiftedLayer(model);
+  const hasPixelLists = first?.spec.type === 'dense';
+  const operations: Operation[] = [];
   let x = input;
-  let widest = sizeOf(model.input);
-  let listBytes = tile * TERM;
-  for (const layer of model.layers) {
-    const inputSize = sizeOf(layer.input);
-    const outputSize = sizeOf(layer.output);
-    widest = Math.max(widest, outputSize);
-    let y = x;
-    let record = 0;
-    let packed = 0;
-    let packedGradient = 0;
-    switch (layer.spec.type) {
+  let widest = inputSize;
+  let listTerms = tile;
+  /** A convolution does the max-pooling behind it. */
+  let isPooled = false;
+  for (const [layerIndex, layer] of model.layers.entries()) {
+    const { spec } = layer;
+    const size = isPooled ? operations.at(-1)!.size : sizeOf(layer.output);
+    const shifted = layer === first ? arena.take(layer.parameters!.bias.size * F32) : 0;
+    const common = { x, y: x, size, packed: 0, shifted };
+    switch (spec.type) {
       case 'conv2d': {
-        const { kernelSize, filters } = layer.spec;
-        const paddedRow = Math.ceil((kernelSize * layer.input.channels) / 4) * 4;
-        y = arena.take(tile * outputSize * F32);
-        packed = arena.take(filters * kernelSize * paddedRow * F32);
-        packedGradient = arena.take(filters * kernelSize * paddedRow * F32);
-        listBytes = Math.max(listBytes, tile * layer.output.height * layer.output.width * TERM);
+        const poolSize = cellSize(model, layerIndex);
+        const cells = planCells(layer, poolSize, shifted !== 0, arena);
+        const pooled = Math.floor(layer.output.height / poolSize) * Math.floor(layer.output.width / poolSize);
+        const cellCount = tile * pooled;
+        const winners = arena.take(cellCount * cells.filters * F32);
+        const y = arena.take(cellCount * cells.filters * F32);
+        const packed = layer === first ? 0 : arena.take(packedKernelBytes(layer, cells.kernelSize, poolSize));
+        listTerms = Math.max(listTerms, cellCount, cells.filters);
+        operations.push({
+          ...common,
+          type: 'conv2d',
+          ...cells,
+          y,
+          size: pooled * cells.filters,
+          packed,
+          winners,
+        });
+        isPooled = poolSize > 1;
         break;
       }
       case 'maxPool2d':
-        y = arena.take(tile * outputSize * F32);
-        record = arena.take(tile * outputSize * F32);
+        if (!isPooled) {
+          const winners = arena.take(tile * size * F32);
+          const y = arena.take(tile * size * F32);
+          operations.push({
+            ...common,
+            type: 'maxPool2d',
+            y,
+            winners,
+            poolSize: spec.poolSize,
+            input: layer.input,
+          });
+        }
+        isPooled = false;
         break;
-      case 'dense':
-        y = arena.take(tile * outputSize * F32);
-        packed = arena.take(inputSize * outputSize * F32);
-        listBytes = Math.max(listBytes, Math.max(inputSize, outputSize) * TERM);
+      case 'dense': {
+        const inputs = sizeOf(layer.input);
+        const y = arena.take(tile * size * F32);
+        const packed = layer === first ? 0 : arena.take(inputs * size * F32);
+        listTerms = Math.max(listTerms, inputs, size);
+        operations.push({ ...common, type: 'dense', layer, y, packed, inputs });
         break;
-      case 'dropout':
-        record = arena.take(tile * outputSize * F32);
-        break;
+      }
       case 'relu':
+        operations.push({ ...common, type: 'relu' });
+        break;
+      case 'dropout': {
+        const multipliers = arena.take(tile * size * F32);
+        operations.push({ ...common, type: 'dropout', multipliers, rate: spec.rate, layerIndex });
+        break;
+      }
       case 'flatten':
         break;
     }
-    layers.push({ layer, x, y, record, packed, packedGradient });
-    x = y;
+    widest = Math.max(widest, operations.at(-1)?.size ?? 0);
+    x = operations.at(-1)?.y ?? x;
   }
   return {
-    layers,
-    firstTrained: layers.findIndex(({ layer }) => layer.parameters),
+    operations,
+    firstTrained: operations.findIndex(({ type }) => type === 'conv2d' || type === 'dense'),
     tile,
     positions: arena.take(tile * F32),
     input,
+    pixels: hasPixelLists ? arena.take((tile * inputSize + 1) * TERM) : 0,
+    pixelEnds: hasPixelLists ? arena.take(tile * F32) : 0,
     totals: arena.take(16),
     exps: arena.take(model.classes * 8),
     words: arena.take(16),
     // One entry more: a list writes its next term before it knows whether it is live.
-    list: arena.take(listBytes + TERM),
+    list: arena.take((listTerms + 1) * TERM),
+    logits: x,
     gradients: [arena.take(tile * widest * F32), arena.take(tile * widest * F32)],
   };
+}
+
+function planCells(
+  layer: Layer,
+  poolSize: number,
+  isFirst: boolean,
+  arena: Arena,
+): Omit<Cells, 'winners'> {
+  const { spec, input, output } = layer;
+  if (spec.type !== 'conv2d') throw new Error(`${layer.name} is no convolution`);
+  const { kernelSize, filters } = spec;
+  const { height, channels } = input;
+  const paddedRow = Math.ceil((kernelSize * channels) / 4) * 4;
+  const isImage = isFirst && channels === 1 && poolSize === 2 && output.width >= 8 && height <= 64;
+  return {
+    layer,
+    kernelSize,
+    filters,
+    poolSize,
+    rows: arena.take(poolSize * output.width * filters * F32),
+    shifts: arena.take(poolSize * poolSize * TERM),
+    packedGradient: arena.take(filters * kernelSize * paddedRow * F32),
+    splatted: isImage ? arena.take(filters * kernelSize * kernelSize * 16) : 0,
+    taps: isImage ? arena.take(kernelSize * kernelSize * F32) : 0,
+  };
+}
+
+/** Floats of a row of `packConv2d`'s kernels. */
+function packedRowSize(channels: number, kernelSize: number, poolSize: number): number {
+  return Math.ceil(((kernelSize + 2 * (poolSize - 1)) * channels) / 4) * 4;
+}
+
+function packedKernelBytes({ input, output }: Layer, kernelSize: number, poolSize: number): number {
+  const rows = kernelSize + 2 * (poolSize - 1);
+  return output.channels * rows * packedRowSize(input.channels, kernelSize, poolSize) * F32;
 }
 
 /** Where a layer's kernel and bias lie in the flat vector at address `base`. */
@@ -119,11 +223,14 @@ function parameterAddresses(layer: Layer, base: number): { kernel: number; bias:
 }
 
 /** What the convolution kernels take as the sizes of a layer, in their order. */
-function convolution(
-  { height, width, channels }: Shape,
-  { kernelSize, filters }: { kernelSize: number; filters: number },
-): [number, number, number, number, number] {
-  return [height, width, channels, kernelSize, filters];
+function convolution({
+  layer,
+  kernelSize,
+  filters,
+  poolSize,
+}: Cells): [number, number, number, number, number, number] {
+  const { height, width, channels } = layer.input;
+  return [height, width, channels, kernelSize, filters, poolSize];
 }
 
 /** Bytes of scratch that one engine needs, to be taken from an arena as one region. */
@@ -146,12 +253,31 @@ export function createWasmEngine(
 ): Engine {
   const { model, normalization, sets } = job;
   const planned = plan(model, job.leaf, new Arena(scratch));
-  const { layers, firstTrained, tile, list } = planned;
+  const { operations, firstTrained, tile, list, pixels, pixelEnds } = planned;
   const positionsView = new Uint32Array(memory.buffer, planned.positions, tile);
   const totals = new DataView(memory.buffer, planned.totals, 16);
   const [k0, k1] = seedKey(job.seed);
-  const logits = layers.at(-1)!.y;
+  const { scale } = normalization;
+  /** 0 where the first layer takes care of it. */
+  const shiftOfPixels = shiftedLayer(model) ? 0 : normalization.shift;
   let weightsAt = 0;
+
+  for (const operation of operations) if (operation.type === 'conv2d') prepare(operation);
+
+  /** Writes what stays as it is: offsets, zeros around the kernels, and the only place of a cell of 1. */
+  function prepare({ layer, kernelSize, poolSize, shifts, winners, size, packed }: Cells & Operation): void {
+    const { width, channels } = layer.input;
+    if (packed) new Uint8Array(memory.buffer, packed, packedKernelBytes(layer, kernelSize, poolSize)).fill(0);
+    new Uint32Array(memory.buffer, winners, tile * size).fill(0);
+    const packedRow = packedRowSize(channels, kernelSize, poolSize);
+    const view = new Uint32Array(memory.buffer, shifts, 2 * poolSize * poolSize);
+    for (let place = 0; place < poolSize * poolSize; place++) {
+      const py = Math.floor(place / poolSize);
+      const px = place % poolSize;
+      view[2 * place] = (py * width + px) * channels * F32;
+      view[2 * place + 1] = ((poolSize - 1 - py) * packedRow + (poolSize - 1 - px) * channels) * F32;
+    }
+  }
 
   function addressOf(view: Float32Array | Uint8Array): number {
     if (view.buffer !== memory.buffer) throw new Error('a view of another memory');
@@ -160,45 +286,64 @@ export function createWasmEngine(
 
   /** Runs the tile through the layers; `leaf` and the index of its first sample where dropout is active. */
   function forward(samples: number, training?: { leaf: Leaf; firstSample: number }): void {
-    for (const [index, { layer, x, y, record }] of layers.entries()) {
-      const { spec, input, output } = layer;
-      const outputSize = sizeOf(output);
-      switch (spec.type) {
+    for (const operation of operations) {
+      const { x, y, size, shifted } = operation;
+      switch (operation.type) {
         case 'conv2d': {
+          const { layer, winners, rows, splatted, taps, kernelSize, filters } = operation;
           const { kernel, bias } = parameterAddresses(layer, weightsAt);
-          kernels.conv2dForward(x, kernel, bias, y, samples, ...convolution(input, spec));
+          const { height, width } = layer.input;
+          const from = shifted || bias;
+          if (splatted) {
+            kernels.imageConv2dForward(
+              x,
+              splatted,
+              from,
+              y,
+              winners,
+              taps,
+              samples,
+              height,
+              width,
+              kernelSize,
+              filters,
+            );
+          } else {
+            kernels.conv2dForward(x, kernel, from, y, winners, rows, samples, ...convolution(operation));
+          }
           break;
         }
         case 'maxPool2d': {
+          const { winners, poolSize, input } = operation;
           const { height, width, channels } = input;
-          kernels.maxPool2dForward(x, y, record, samples, height, width, channels, spec.poolSize);
+          kernels.maxPool2dForward(x, y, winners, samples, height, width, channels, poolSize);
           break;
         }
         case 'dense': {
-          const { kernel, bias } = parameterAddresses(layer, weightsAt);
-          kernels.denseForward(x, kernel, bias, y, samples, sizeOf(input), outputSize, list);
+          const { kernel, bias } = parameterAddresses(operation.layer, weightsAt);
+          if (shifted) kernels.sparseDenseForward(pixels, pixelEnds, kernel, shifted, y, samples, size);
+          else kernels.denseForward(x, kernel, bias, y, samples, operation.inputs, size, list);
           break;
         }
         case 'relu':
-          kernels.reluForward(y, samples * outputSize);
+          kernels.reluForward(y, samples * size);
           break;
         case 'dropout':
           if (training) {
+            const { multipliers, layerIndex, rate } = operation;
             kernels.dropoutForward(
               y,
-              record,
-              samples * outputSize,
-              training.firstSample * outputSize,
+              multipliers,
+              samples * size,
+              training.firstSample * size,
               k0,
               k1,
-              ...dropoutCounter(training.leaf, index, streams.dropout),
-              dropoutThreshold(spec.rate),
-              1 / (1 - spec.rate),
+              ...dropoutCounter(training.leaf, layerIndex, streams.dropout),
+              dropoutThreshold(rate),
+              1 / (1 - rate),
               planned.words,
             );
           }
-          break;
-        case 'flatten':
           break;
       }
     }
@@ -207,41 +352,67 @@ export function createWasmEngine(
   /** From the gradient of the logits in the first buffer back to the first layer with parameters. */
   function backward(samples: number, gradientAt: number, first: 0 | 1): void {
     let [dy, spare] = planned.gradients;
-    for (let index = layers.length - 1; index >= firstTrained; index--) {
-      const { layer, x, y, record, packed, packedGradient } = layers[index];
-      const { spec, input, output } = layer;
-      const outputSize = sizeOf(output);
-      const passOn = index > firstTrained;
-      switch (spec.type) {
+    for (let index = operations.length - 1; index >= firstTrained; index--) {
+      const operation = operations[index];
+      const { x, y, size, packed, shifted } = operation;
+      const dx = index > firstTrained ? spare : 0;
+      switch (operation.type) {
         case 'conv2d': {
+          const { layer, winners, shifts, packedGradient } = operation;
           const { bias } = parameterAddresses(layer, gradientAt);
-          const sizes = convolution(input, spec);
-          const dx = passOn ? spare : 0;
-          kernels.conv2dBackward(x, dy, packed, packedGradient, bias, dx, samples, ...sizes, list, first);
+          kernels.conv2dBackward(
+            x,
+            dy,
+            winners,
+            shifts,
+            packed,
+            packedGradient,
+            bias,
+            dx,
+            samples,
+            ...convolution(operation),
+            list,
+            first,
+          );
           [dy, spare] = [spare, dy];
           break;
         }
-        case 'maxPool2d':
-          kernels.maxPool2dBackward(dy, record, spare, samples, sizeOf(input), outputSize);
+        case 'maxPool2d': {
+          const { winners, poolSize, input } = operation;
+          const { height, width, channels } = input;
+          kernels.maxPool2dBackward(dy, winners, spare, samples, height, width, channels, poolSize);
           [dy, spare] = [spare, dy];
           break;
+        }
         case 'dense': {
-          const inputs = sizeOf(input);
+          const { layer, inputs } = operation;
           const { kernel, bias } = parameterAddresses(layer, gradientAt);
-          kernels.denseBackwardWeights(x, dy, kernel, bias, samples, inputs, outputSize, list, first);
-          if (passOn) {
-            kernels.denseBackwardInputs(dy, packed, spare, samples, inputs, outputSize, list);
+          if (shifted) {
+            kernels.sparseDenseBackwardWeights(
+              pixels,
+              pixelEnds,
+              dy,
+              kernel,
+              bias,
+              samples,
+              inputs,
+              size,
+              first,
+            );
+          } else {
+            kernels.denseBackwardWeights(x, dy, kernel, bias, samples, inputs, size, list, first);
+          }
+          if (dx) {
+            kernels.denseBackwardInputs(dy, packed, dx, samples, inputs, size, list);
             [dy, spare] = [spare, dy];
           }
           break;
         }
         case 'relu':
-          kernels.reluBackward(y, dy, samples * outputSize);
+          kernels.reluBackward(y, dy, samples * size);
           break;
         case 'dropout':
-          kernels.dropoutBackward(dy, record, samples * outputSize);
-          break;
-        case 'flatten':
+          kernels.dropoutBackward(dy, operation.multipliers, samples * size);
           break;
       }
     }
@@ -254,32 +425,31 @@ export function createWasmEngine(
     dLogits: number,
     training?: { leaf: Leaf; firstSample: number },
   ): boolean {
-    const { images, labels } = sets[set];
-    const { scale, shift } = normalization;
+    const images = addressOf(sets[set].images);
+    const labels = addressOf(sets[set].labels);
     const samples = positions.length;
+    const size = sizeOf(model.input);
+    const { positions: at, input, logits, exps } = planned;
     positionsView.set(positions);
-    kernels.unpackImages(
-      addressOf(images),
-      planned.positions,
-      samples,
-      sizeOf(model.input),
-      planned.input,
-      scale,
-      shift,
-    );
+    if (pixels) {
+      const rowBytes = operations[firstTrained].size * F32;
+      kernels.listPixels(images, at, samples, size, scale, rowBytes, pixels, pixelEnds);
+    } else {
+      kernels.unpackImages(images, at, samples, size, input, scale, shiftOfPixels);
+    }
     forward(samples, training);
-    return (
-      kernels.softmaxCrossEntropy(
-        logits,
-        addressOf(labels),
-        planned.positions,
-        dLogits,
-        samples,
-        model.classes,
-        planned.totals,
-        planned.exps,
-      ) === 1
+    const { classes } = model;
+    const isFinite = kernels.softmaxCrossEntropy(
+      logits,
+      labels,
+      at,
+      dLogits,
+      samples,
+      classes,
+      planned.totals,
+      exps,
     );
+    return isFinite === 1;
   }
 
   /** Runs `oneTile` over all tiles and gives the totals. */
@@ -302,14 +472,20 @@ export function createWasmEngine(
 
     async useWeights(weights) {
       weightsAt = addressOf(weights);
-      for (const { layer, packed } of layers.slice(firstTrained + 1)) {
-        const { spec, input } = layer;
-        if (spec.type === 'conv2d') {
-          const { kernel } = parameterAddresses(layer, weightsAt);
-          kernels.packConv2d(kernel, packed, input.channels, spec.kernelSize, spec.filters);
-        } else if (spec.type === 'dense') {
-          const { kernel } = parameterAddresses(layer, weightsAt);
-          kernels.packDense(kernel, packed, sizeOf(input), spec.units);
+      for (const operation of operations) {
+        if (operation.type !== 'conv2d' && operation.type !== 'dense') continue;
+        const { layer, packed, shifted } = operation;
+        const { kernel, bias } = parameterAddresses(layer, weightsAt);
+        const outputs = layer.parameters!.bias.size;
+        const inputs = layer.parameters!.kernel.size / outputs;
+        if (shifted) kernels.shiftBias(kernel, bias, shifted, normalization.shift, inputs, outputs);
+        if (operation.type === 'conv2d') {
+          const { splatted, taps, kernelSize, filters, poolSize } = operation;
+          const { channels, width } = layer.input;
+          if (splatted) kernels.packImageConv2d(kernel, splatted, taps, width, kernelSize, filters);
+          if (packed) kernels.packConv2d(kernel, packed, channels, kernelSize, filters, poolSize);
+        } else if (packed) {
+          kernels.packDense(kernel, packed, inputs, outputs);
         }
       }
     },
@@ -322,11 +498,19 @@ export function createWasmEngine(
         backward(positions.length, gradientAt, from === 0 ? 1 : 0);
         return isFinite;
       });
-      for (const { layer, packedGradient } of layers) {
-        if (layer.spec.type !== 'conv2d') continue;
-        const { kernel } = parameterAddresses(layer, gradientAt);
-        const { kernelSize, filters } = layer.spec;
-        kernels.unpackConv2dGradient(packedGradient, kernel, layer.input.channels, kernelSize, filters);
+      for (const operation of operations) {
+        if (operation.type !== 'conv2d' && operation.type !== 'dense') continue;
+        const { layer, shifted } = operation;
+        const { kernel, bias } = parameterAddresses(layer, gradientAt);
+        if (operation.type === 'conv2d') {
+          const { packedGradient, kernelSize, filters } = operation;
+          kernels.unpackConv2dGradient(packedGradient, kernel, layer.input.channels, kernelSize, filters);
+        }
+        if (shifted) {
+          const outputs = layer.parameters!.bias.size;
+          const inputs = layer.parameters!.kernel.size / outputs;
+          kernels.shiftGradient(kernel, bias, normalization.shift, inputs, outputs);
+        }
       }
       return result;
     },

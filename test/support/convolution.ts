@@ -1,0 +1,143 @@
+// Convolutions with cells for single kernels: what the host lays out for them, and plain loops of one rounding each.
+
+/** Sizes as the kernels take them, in their order. Channels last; height, width and channels are of the input. */
+export interface Convolution {
+  readonly samples: number;
+  readonly height: number;
+  readonly width: number;
+  readonly channels: number;
+  readonly kernelSize: number;
+  readonly filters: number;
+  readonly poolSize: number;
+}
+
+/** What follows from the sizes of a convolution. */
+export function sizesOf({ samples, height, width, channels, kernelSize, filters, poolSize }: Convolution) {
+  const cellRows = Math.floor((height - kernelSize + 1) / poolSize);
+  const cellColumns = Math.floor((width - kernelSize + 1) / poolSize);
+  const cells = samples * cellRows * cellColumns;
+  const paddedRow = Math.ceil((kernelSize * channels) / 4) * 4;
+  return {
+    cellRows,
+    cellColumns,
+    inputs: samples * height * width * channels,
+    outputs: cells * filters,
+    kernelCount: kernelSize ** 2 * channels * filters,
+    rowsCount: poolSize * (width - kernelSize + 1) * filters,
+    gradientCount: filters * kernelSize * paddedRow,
+    packedCount: filters * (kernelSize + 2 * (poolSize - 1)) * packedRowSize(channels, kernelSize, poolSize),
+    /** Words of a list with a term more than there are cells, or filters. */
+    listWords: 2 * (Math.max(cells, filters) + 1),
+  };
+}
+
+/** Floats of a row of `packConv2d`: a patch row with poolSize - 1 pixels on both sides, in whole vectors of 4. */
+export function packedRowSize(channels: number, kernelSize: number, poolSize: number): number {
+  return Math.ceil(((kernelSize + 2 * (poolSize - 1)) * channels) / 4) * 4;
+}
+
+/** For each place of a cell: byte offset of its patch in the input, and of its window's row 0 in a packed kernel. */
+export function shiftsOf({ width, channels, kernelSize, poolSize }: Convolution): number[] {
+  const rowSize = packedRowSize(channels, kernelSize, poolSize);
+  return Array.from({ length: poolSize ** 2 }, (_, place) => {
+    const [py, px] = [Math.floor(place / poolSize), place % poolSize];
+    const inPacked = (poolSize - 1 - py) * rowSize + (poolSize - 1 - px) * channels;
+    return [(py * width + px) * channels * 4, inPacked * 4];
+  }).flat();
+}
+
+/** The maximum of each cell, the first of equals, or its last NaN; and its place in the cell. */
+export function plainForward(
+  shape: Convolution,
+  x: Float32Array,
+  kernel: Float32Array,
+  bias: Float32Array,
+): { y: Float32Array; winners: Uint32Array } {
+  const { filters, poolSize } = shape;
+  const { outputs } = sizesOf(shape);
+  const [y, winners] = [new Float32Array(outputs), new Uint32Array(outputs)];
+  for (const { at, corner } of cellsOf(shape)) {
+    for (let f = 0; f < filters; f++) {
+      for (let place = 0; place < poolSize ** 2; place++) {
+        let sum = bias[f];
+        for (const { from, tap } of patchOf(shape, corner, place)) {
+          sum = Math.fround(sum + Math.fround(x[from] * kernel[tap * filters + f]));
+        }
+        if (place > 0 && !(sum > y[at + f]) && !Number.isNaN(sum)) continue;
+        y[at + f] = sum;
+        winners[at + f] = place;
+      }
+    }
+  }
+  return { y, winners };
+}
+
+/** Adds to dKernel and dBias, and gives dx: samples and cells ascending in raster order, then filters. */
+export function plainBackward(
+  shape: Convolution,
+  x: Float32Array,
+  kernel: Float32Array,
+  dy: Float32Array,
+  winners: Uint32Array,
+  dKernel: Float32Array,
+  dBias: Float32Array,
+): Float32Array {
+  const { filters } = shape;
+  const dx = new Float32Array(x.length);
+  for (const { at, corner } of cellsOf(shape)) {
+    for (let f = 0; f < filters; f++) {
+      const value = dy[at + f];
+      if (value === 0) continue;
+      dBias[f] = Math.fround(dBias[f] + value);
+      for (const { from, tap } of patchOf(shape, corner, winners[at + f])) {
+        const k = tap * filters + f;
+        dKernel[k] = Math.fround(dKernel[k] + Math.fround(value * x[from]));
+        dx[from] = Math.fround(dx[from] + Math.fround(value * kernel[k]));
+      }
+    }
+  }
+  return dx;
+}
+
+/** Index of each cell's first output, and of its first pixel in the input without channels. */
+function* cellsOf(shape: Convolution): Generator<{ at: number; corner: number }> {
+  const { samples, height, width, filters, poolSize } = shape;
+  const { cellRows, cellColumns } = sizesOf(shape);
+  let at = 0;
+  for (let s = 0; s < samples; s++) {
+    for (let row = 0; row < cellRows; row++) {
+      for (let column = 0; column < cellColumns; column++) {
+        yield { at, corner: (s * height + row * poolSize) * width + column * poolSize };
+        at += filters;
+      }
+    }
+  }
+}
+
+/** What the output at a place of the cell sees: indexes in the input, and in a kernel of one filter. */
+function* patchOf(
+  { width, channels, kernelSize, poolSize }: Convolution,
+  corner: number,
+  place: number,
+): Generator<{ from: number; tap: number }> {
+  const first = corner + Math.floor(place / poolSize) * width + (place % poolSize);
+  let tap = 0;
+  for (let ky = 0; ky < kernelSize; ky++) {
+    for (let i = 0; i < kernelSize * channels; i++) {
+      yield { from: (first + ky * width) * channels + i, tap: tap++ };
+    }
+  }
+}
+
+/** The sizes as arguments of `conv2dForward` and `conv2dBackward`. */
+export function sizeArguments({
+  samples,
+  height,
+  width,
+  channels,
+  kernelSize,
+  filters,
+  poolSize,
+}: Convolution): [number, number, number, number, number, number, number] {
+  return [samples, height, width, channels, kernelSize, filters, poolSize];
+}
