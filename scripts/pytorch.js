@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { availableParallelism, cpus, homedir, tmpdir } from 'node:os';
+import { availableParallelism, cpus, homedir, loadavg, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { fileURLToPath } from 'node:url';
@@ -105,7 +105,9 @@ export async function preparePytorch({ yes }) {
     found = torchIn(python);
     if (found === undefined) throw new Stop(`torch was installed in ${dir}, and Python cannot import it.`);
   }
-  return { python, version: found, inductorDir };
+  const [load] = loadavg();
+  if (load > 0.5) note(`warning: the machine is busy (load ${load.toFixed(1)}); figures will be off.`);
+  return { python, version: found, inductorDir, load };
 }
 
 function torchIn(python) {
@@ -281,6 +283,8 @@ export function machine(pytorch) {
     cores: availableParallelism(),
     node: process.version,
     torch: pytorch.version,
+    /** Of the last minute before the first run. */
+    load: pytorch.load,
   };
 }
 
