@@ -87,14 +87,12 @@ async function measureModel(name) {
     whole.push(await bench.leaves(bench.kernels, Number(flags.images)));
     perImage.push(await bench.timedLeaves(Number(flags.images)));
   }
-  const kernels = Object.keys(perImage[0].microseconds).map(kernel => ({
-    kernel,
-    microseconds: median(perImage.slice(1).map(({ microseconds }) => microseconds[kernel])),
-    ...shareOfPeak(model, kernel),
-  }));
-  for (const row of kernels) {
-    if (row.multiplyAdds) row.share = row.multiplyAdds / (row.microseconds * 1e-6) / multiplyAddsPerSecond;
-  }
+  const kernels = Object.keys(perImage[0].microseconds).map(kernel => {
+    const microseconds = median(perImage.slice(1).map(times => times.microseconds[kernel]));
+    const multiplyAdds = denseMultiplyAdds(model, kernel);
+    const share = multiplyAdds && multiplyAdds / (microseconds * 1e-6) / multiplyAddsPerSecond;
+    return { kernel, microseconds, multiplyAdds, share };
+  });
   const leafMicroseconds = median(whole.slice(1));
   const step = await measureStep(job, bench);
   return { model: name, batch, leaf: job.bits.leaf, leafMicroseconds, kernels, step };
@@ -114,14 +112,14 @@ async function trainedWeights(name) {
 }
 
 /** Multiply-adds for an image as if nothing were skipped, for the kernels that do them. */
-function shareOfPeak(model, kernel) {
+function denseMultiplyAdds(model, kernel) {
   const [name, ofLayer] = kernel.split(' ');
   const layer = model.layers.find(other => other.name === ofLayer);
-  if (!layer || !/Forward|Backward/.test(name) || /relu|pool|dropout/i.test(name)) return {};
+  if (!layer || !/Forward|Backward/.test(name) || /relu|pool|dropout/i.test(name)) return undefined;
   const weights = layer.parameters.kernel.size;
   const positions = layer.spec.type === 'conv2d' ? layer.output.height * layer.output.width : 1;
   const isBoth = name === 'conv2dBackward' && layer !== model.layers.find(({ parameters }) => parameters);
-  return { multiplyAdds: weights * positions * (isBoth ? 2 : 1) };
+  return weights * positions * (isBoth ? 2 : 1);
 }
 
 /** An engine on a memory of its own, and its leaves run back to back. */
@@ -207,7 +205,7 @@ function createBench(job, weightsGiven) {
       ]),
     );
     let done = 0;
-    await leaves(used, count, images => (done = images));
+    await leaves(used, count, total => (done = total));
     return {
       microseconds: Object.fromEntries([...totals].map(([key, ms]) => [key, (ms * 1000) / done])),
     };
@@ -279,7 +277,8 @@ function print({ model, batch, leaf, leafMicroseconds, kernels, step }) {
     colAligns: ['left', 'right', 'right'],
     style: { head: [], border: [] },
   });
-  for (const { kernel, microseconds, share } of kernels.toSorted((a, b) => b.microseconds - a.microseconds)) {
+  const shown = kernels.filter(({ microseconds }) => microseconds >= 0.005);
+  for (const { kernel, microseconds, share } of shown.toSorted((a, b) => b.microseconds - a.microseconds)) {
     table.push([kernel, microseconds.toFixed(2), share ? `${(share * 100).toFixed(0)} %` : '']);
   }
   console.log(table.toString());

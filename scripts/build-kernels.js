@@ -58,6 +58,7 @@ export async function compile(path) {
     listFiles: () => [],
   });
   if (error) {
+    // oxlint-disable-next-line typescript/no-base-to-string -- the compiler's memory stream has a toString of its own
     process.stderr.write(`${stderr.toString()}\n${error.message}\n`);
     process.exit(1);
   }

@@ -185,6 +185,10 @@ randomTest('any order and any grouping of leaves gives the same bits', random =>
   }
 });
 
+function ramp(length: number, value: (i: number) => number): number[] {
+  return Array.from({ length }, (_, i) => value(i));
+}
+
 for (const threads of [1, 2, 4, 7]) {
   for (const count of [512, 1024, 2048]) {
     test(`${threads} threads reduce ${count} components to the sum of what they have`, () => {
@@ -197,20 +201,20 @@ for (const threads of [1, 2, 4, 7]) {
         const memory = new KernelMemory(2 * (threads + 2) * (count + 64) * 8 + 16_384);
         // What a thread does not have holds the values of an earlier step, or worse.
         const parts = Array.from({ length: threads }, (_, t) =>
-          memory.f64(Array.from({ length: count }, (_, i) => (hasSum(t) ? (i - 100) * (t + 1) * GRID : NaN))),
+          memory.f64(ramp(count, i => (hasSum(t) ? (i - 100) * (t + 1) * GRID : NaN))),
         );
         // Two thirds of a grid step round up, and minus two thirds down.
-        const gradients = Array.from({ length: threads }, (_, t) =>
-          memory.f32(Array.from({ length: count }, (_, i) => (i - 50 + 2 / 3) * (t + 1) * GRID)),
+        const last = Array.from({ length: threads }, (_, t) =>
+          memory.f32(ramp(count, i => (i - 50 + 2 / 3) * (t + 1) * GRID)),
         );
         const addresses = parts.flatMap((part, t) => [
           hasSum(t) ? part.byteOffset : 0,
-          hasGradient(t) ? gradients[t].byteOffset : 0,
+          hasGradient(t) ? last[t].byteOffset : 0,
         ]);
         const sources = memory.u32(addresses);
         const sums = memory.f64(count);
         const { kernels } = memory;
-        const before = [...parts, ...gradients].map(values => values.slice());
+        const before = [...parts, ...last].map(values => values.slice());
         const reduceTo = (to: Float64Array, from: number, end: number): number =>
           kernels.reduce(to.byteOffset, sources.byteOffset, threads, from, end, 1);
         // Slice by slice, the last one first.
@@ -223,12 +227,12 @@ for (const threads of [1, 2, 4, 7]) {
           let sum = 0;
           for (let t = 0; t < threads; t++) {
             if (hasSum(t)) sum += parts[t][i];
-            if (hasGradient(t)) sum += roundGradient(gradients[t][i]);
+            if (hasGradient(t)) sum += roundGradient(last[t][i]);
           }
           return sum;
         });
         assertSameBits(sums, expected, `combination ${combination.toString(4)}`);
-        for (const [index, values] of [...parts, ...gradients].entries()) {
+        for (const [index, values] of [...parts, ...last].entries()) {
           assertSameBits(values.slice(), before[index], 'what the threads have');
         }
 
@@ -244,11 +248,11 @@ test('a gradient that is NaN or beyond the bound is noticed in the slice where i
   for (const bad of [NaN, Infinity, -Infinity, 8.000001]) {
     for (const at of [0, 511, 512, 1535, 2047]) {
       const memory = new KernelMemory(65_536);
-      const gradients = [memory.f32(new Float32Array(2048).fill(8)), memory.f32(new Float32Array(2048))];
-      gradients[1][at] = bad;
+      const last = [memory.f32(new Float32Array(2048).fill(8)), memory.f32(new Float32Array(2048))];
+      last[1][at] = bad;
       const part = memory.f64(new Float64Array(2048));
       const sums = memory.f64(2048);
-      const sources = memory.u32([0, gradients[0].byteOffset, part.byteOffset, gradients[1].byteOffset]);
+      const sources = memory.u32([0, last[0].byteOffset, part.byteOffset, last[1].byteOffset]);
       for (let from = 0; from < 2048; from += 512) {
         const isGood = at < from || at >= from + 512;
         const result = memory.kernels.reduce(sums.byteOffset, sources.byteOffset, 2, from, from + 512, 8);
