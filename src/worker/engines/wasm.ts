@@ -181,12 +181,7 @@ function plan(model: Model, leaf: number, arena: Arena): Plan {
   };
 }
 
-function planCells(
-  layer: Layer,
-  poolSize: number,
-  isFirst: boolean,
-  arena: Arena,
-): Omit<Cells, 'winners'> {
+function planCells(layer: Layer, poolSize: number, isFirst: boolean, arena: Arena): Omit<Cells, 'winners'> {
   const { spec, input, output } = layer;
   if (spec.type !== 'conv2d') throw new Error(`${layer.name} is no convolution`);
   const { kernelSize, filters } = spec;
