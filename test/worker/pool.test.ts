@@ -242,7 +242,8 @@ async function raceUntil(job: Job, node: LocalNode, leaves: number, step: number
     const added = node.reports().map((report, thread) => report.leaves - before[thread].leaves);
     least = Math.min(...added.slice(0, racers));
     assert.equal(samplesPerSecond > 0, Math.max(...added) > 0);
-    assert.ok(added.slice(racers).every(count => count === 0));
+    const idle = node.reports().slice(racers);
+    assert.ok(idle.every(({ leaves, busyMs }, i) => leaves === 0 && busyMs === before[racers + i].busyMs));
   }
   assert.ok(least >= leaves, `${least} leaves`);
 }
