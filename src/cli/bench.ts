@@ -117,12 +117,16 @@ function showProgress(): { show: (progress: BenchProgress) => void; end: () => v
     stream: process.stderr,
     barsize: 20,
     clearOnComplete: true,
+    // Nothing of the terminal is changed, so an interrupt leaves nothing to put back.
+    linewrap: true,
     gracefulExit: false,
   });
   let isStarted = false;
   return {
     show({ done, total, next }) {
-      const told = { next: next ? `${next.workers} workers, batch ${next.batch}, leaf ${next.leaf}` : '' };
+      const told = {
+        next: next ? `${plural(next.workers, 'worker')}, batch ${next.batch}, leaf ${next.leaf}` : '',
+      };
       if (isStarted) bar.update(done, told);
       else bar.start(total, done, told);
       isStarted = true;
@@ -135,8 +139,8 @@ function describe({ model, dataset, engine, cores, processor, ...result }: Bench
   const { repetitions, measureMs, rows, advice, warnings } = result;
   const isOneGroup = advice.length === 1;
   return [
-    `${colors.bold(model)} on ${dataset}, engine ${engine}; ${processor}, ${cores} ${cores === 1 ? 'core' : 'cores'}`,
-    `medians of ${repetitions} ${repetitions === 1 ? 'repetition' : 'repetitions'} of ${measureMs} ms`,
+    `${colors.bold(model)} on ${dataset}, engine ${engine}; ${processor}, ${plural(cores, 'core')}`,
+    `medians of ${plural(repetitions, 'repetition')} of ${measureMs} ms`,
     rowTable(rows),
     ...advice.map(({ batch, leaf, text }) => (isOneGroup ? text : `Batch ${batch}, leaf ${leaf}: ${text}`)),
     'Batch and leaf decide the bits of the result, workers do not.',
@@ -209,6 +213,10 @@ async function writeFigure(path: string, { model, processor, rows, advice }: Ben
   } catch (error) {
     throw badFigure(path, error);
   }
+}
+
+function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }
 
 function integer(value: number): string {
