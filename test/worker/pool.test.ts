@@ -243,7 +243,7 @@ async function raceUntil(job: Job, node: LocalNode, leaves: number, step: number
     least = Math.min(...added.slice(0, racers));
     assert.equal(samplesPerSecond > 0, Math.max(...added) > 0);
     const idle = node.reports().slice(racers);
-    assert.ok(idle.every(({ leaves, busyMs }, i) => leaves === 0 && busyMs === before[racers + i].busyMs));
+    assert.ok(idle.every((report, i) => report.leaves === 0 && report.busyMs === before[racers + i].busyMs));
   }
   assert.ok(least >= leaves, `${least} leaves`);
 }
