@@ -39,8 +39,8 @@ const faults = [
     edits: [
       {
         file: 'src/worker/thread.ts',
-        from: 'const lane = Atomics.add(words, control.nextLeaf, 1);',
-        to: 'const taken = Atomics.add(words, control.nextLeaf, 1);\nconst lane = taken === schedule.lanes && step === 7 ? 0 : taken;',
+        from: 'const lane = takeLane();',
+        to: 'const taken = takeLane();\nconst lane = taken === schedule.lanes && step === 7 ? 0 : taken;',
       },
     ],
   },

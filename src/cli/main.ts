@@ -5,6 +5,7 @@ import { closest } from 'fastest-levenshtein';
 import { hideBin } from 'yargs/helpers';
 import yargs from 'yargs';
 import { LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
+import { benchCommand, benchFlags } from './bench.js';
 import { modelCommand, modelFlags } from './model.js';
 import { toldErrors, trainCommand, trainFlags } from './train.js';
 
@@ -12,7 +13,11 @@ const exitCodes = { failed: 1, usage: 2, interrupted: 130, closedPipe: 141 } as 
 /** What the command line itself got wrong. */
 const usageCodes = new Set<ErrorCode>(['LOCKSTEP_USAGE', 'LOCKSTEP_BAD_SETTING', 'LOCKSTEP_BAD_INJECT']);
 
-const flagsOf: Record<string, string[] | undefined> = { train: trainFlags, model: modelFlags };
+const flagsOf: Record<string, string[] | undefined> = {
+  train: trainFlags,
+  model: modelFlags,
+  bench: benchFlags,
+};
 
 const argv = hideBin(process.argv);
 const isJson = argv.some(argument => /^--json(=true)?$/.test(argument));
@@ -29,6 +34,7 @@ try {
     .usage('$0 <command>\n\nExact data-parallel training: the same bits for any number of workers.')
     .command(trainCommand)
     .command(modelCommand)
+    .command(benchCommand)
     .demandCommand(1, 'Name a command.')
     .recommendCommands()
     .strict()

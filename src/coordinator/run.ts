@@ -101,7 +101,7 @@ export async function run({ job, node, folder, clock, startMs, emit, signal }: R
 }
 
 /** The scalars of the updates of steps from <= step < to, and the powers behind them. */
-function planSpan({ bits }: Job, from: number, to: number, powers: BetaPowers) {
+export function planSpan({ bits }: Job, from: number, to: number, powers: BetaPowers) {
   const scalars: UpdateScalars[] = [];
   for (let step = from; step < to; step++) {
     const update = updateScalars(bits.optimizer, bits.learningRate, step, powers);
@@ -123,7 +123,7 @@ function interrupted(step: number, totalSteps: number, { dir }: RunFolder): Lock
 }
 
 /** Sums over steps: all of them exact, so it does not matter how the steps were cut into spans. */
-class Tally {
+export class Tally {
   lossSum = 0;
   correct = 0;
   samples = 0;
@@ -146,7 +146,7 @@ class Tally {
 }
 
 /** One step first, to show life; then as many as take about `SPAN_MS`. */
-function spanLength({ steps, trainMs }: Tally, { spanLimit }: LocalNode): number {
+export function spanLength({ steps, trainMs }: Tally, { spanLimit }: LocalNode): number {
   return steps === 0 ? 1 : Math.max(1, Math.min(spanLimit, Math.floor(SPAN_MS / (trainMs / steps))));
 }
 

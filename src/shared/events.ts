@@ -14,8 +14,16 @@ export interface ThreadReport {
   readonly thread: number;
   /** Leaves computed, those of redone steps included. */
   readonly leaves: number;
-  /** Time in leaves, reductions and updates; waiting excluded. */
+  /** Time in leaves, reductions and updates, the sum of the next three; waiting excluded. */
   readonly busyMs: number;
+  /** Leaves computed and added, in training and evaluation. */
+  readonly computeMs: number;
+  /** Its slice of the parameters summed over all threads. */
+  readonly reduceMs: number;
+  /** Its slice of the weights updated and digested. */
+  readonly updateMs: number;
+  /** At the barriers, the step's publication included. */
+  readonly waitMs: number;
 }
 
 export type RunEventBody =

@@ -45,6 +45,13 @@ export interface LocalNode {
   evaluate(set: SetName): Promise<Evaluation>;
   /** A copy of the present weights, `model.parameterCount` long. */
   weights(): Float32Array;
+  /**
+   * For measurements: how much of the work of steps `firstStep` to `firstStep + scalars.length - 1` the threads get
+   * done in `durationMs` if nobody waits for anybody. Nothing comes of it: the weights are afterwards what they were.
+   * Gives samples a second: the sum over the threads, each with the time that it took itself.
+   * @throws LOCKSTEP_THREAD_DIES
+   */
+  race(firstStep: number, scalars: readonly UpdateScalars[], durationMs: number): Promise<number>;
   reports(): ThreadReport[];
   close(): Promise<void>;
 }

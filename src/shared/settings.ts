@@ -9,7 +9,7 @@ import { presetNames, presets } from './presets.js';
 import { defaultLeaf, Schedule } from './schedule.js';
 
 /** Schemas whose issues carry, as their message, what was expected. */
-function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER) {
+export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER) {
   const expected = `a whole number ${most < Number.MAX_SAFE_INTEGER ? `from ${least} to ${most}` : `from ${least}`}`;
   return v.pipe(
     v.number(expected),
@@ -85,23 +85,12 @@ const sgdLearningRate = 0.05;
  */
 export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
   const preset = presets[chosen.model ?? defaults.model];
-  const parsed = v.safeParse(trainSettingsSchema, {
+  const settings = parseSettings(trainSettingsSchema, {
     ...defaults,
     ...preset?.settings,
     ...(chosen.optimizer === 'sgd' && { lr: sgdLearningRate }),
     ...Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined)),
   });
-  if (!parsed.success) {
-    const [issue] = parsed.issues;
-    const name = v.getDotPath(issue) ?? '';
-    throw new LockstepError(
-      'LOCKSTEP_BAD_SETTING',
-      issue.type === 'strict_object'
-        ? `There is no setting ${name}.`
-        : `Setting ${name} is ${issue.received}, expected ${issue.message}.`,
-    );
-  }
-  const settings = parsed.output;
   const leaf = settings.leaf ?? defaultLeaf(settings.batch);
   if (settings.batch % leaf !== 0) {
     throw new LockstepError(
@@ -110,6 +99,23 @@ export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
     );
   }
   return settings;
+}
+
+/** @throws LOCKSTEP_BAD_SETTING naming the first setting that is not as `schema` says. */
+export function parseSettings<const Schema extends v.GenericSchema>(
+  schema: Schema,
+  values: object,
+): v.InferOutput<Schema> {
+  const parsed = v.safeParse(schema, values);
+  if (parsed.success) return parsed.output;
+  const [issue] = parsed.issues;
+  const name = v.getDotPath(issue) ?? '';
+  throw new LockstepError(
+    'LOCKSTEP_BAD_SETTING',
+    issue.type === 'strict_object'
+      ? `There is no setting ${name}.`
+      : `Setting ${name} is ${issue.received}, expected ${issue.message}.`,
+  );
 }
 
 /** Steps of the whole run. */

@@ -47,13 +47,21 @@ export const control = {
 } as const;
 const CONTROL_WORDS = 8 * LINE_WORDS;
 
-export const commands = { train: 1, evaluate: 2, close: 3 } as const;
+export const commands = { train: 1, evaluate: 2, close: 3, race: 4 } as const;
 export const failures = { none: 0, badLeaf: 1, badWeights: 2 } as const;
 export const setNames: readonly SetName[] = ['train', 'test'];
 
 /** What a thread shows of itself, in words (i32) and numbers (f64) on lines of its own. */
 export const threadWord = { phase: 0, progress: 1, waiting: 2, lastLane: 3 } as const;
-export const threadNumber = { lossSum: 0, correct: 1, leaves: 2, busyMs: 3 } as const;
+export const threadNumber = {
+  lossSum: 0,
+  correct: 1,
+  leaves: 2,
+  computeMs: 3,
+  reduceMs: 4,
+  updateMs: 5,
+  waitMs: 6,
+} as const;
 /** Values of `threadWord.phase` beside 1 + index in `phases`. */
 export const IDLE_PHASE = 0;
 

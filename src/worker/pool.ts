@@ -170,15 +170,7 @@ class Pool implements LocalNode {
   async train(firstStep: number, scalars: readonly UpdateScalars[]): Promise<StepResult[]> {
     const { control: words, steps, hashes } = this.#views;
     const endStep = firstStep + scalars.length;
-    words[control.tableStep] = firstStep;
-    hashes[stepField.hash] = this.#hash;
-    for (const [index, { stepSize, secondMomentScale, decayFactor }] of scalars.entries()) {
-      const at = (index + 1) * STEP_NUMBERS;
-      steps[at + stepField.samples] = this.#schedule.samplesInStep(firstStep + index);
-      steps[at + stepField.stepSize] = stepSize;
-      steps[at + stepField.secondMomentScale] = secondMomentScale;
-      steps[at + stepField.decayFactor] = decayFactor;
-    }
+    this.#setSteps(firstStep, scalars);
     let failedBefore = '';
     for (let step = firstStep; step < endStep;) {
       await this.#command(commands.train, () => {
@@ -200,6 +192,44 @@ class Pool implements LocalNode {
     });
     this.#hash = results.at(-1)?.hash ?? this.#hash;
     return results;
+  }
+
+  /** Fills the step table for a span. */
+  #setSteps(firstStep: number, scalars: readonly UpdateScalars[]): void {
+    const { control: words, steps, hashes } = this.#views;
+    words[control.tableStep] = firstStep;
+    hashes[stepField.hash] = this.#hash;
+    for (const [index, { stepSize, secondMomentScale, decayFactor }] of scalars.entries()) {
+      const at = (index + 1) * STEP_NUMBERS;
+      steps[at + stepField.samples] = this.#schedule.samplesInStep(firstStep + index);
+      steps[at + stepField.stepSize] = stepSize;
+      steps[at + stepField.secondMomentScale] = secondMomentScale;
+      steps[at + stepField.decayFactor] = decayFactor;
+    }
+  }
+
+  async race(firstStep: number, scalars: readonly UpdateScalars[], durationMs: number): Promise<number> {
+    const { control: words, banks } = this.#views;
+    const bank = banks[words[control.published] & 1];
+    const held = { weights: bank.weights.slice(), first: bank.first.slice(), second: bank.second.slice() };
+    const before = this.reports();
+    let stopTimer: (() => void) | undefined;
+    this.#setSteps(firstStep, scalars);
+    await this.#command(commands.race, () => {
+      words[control.firstStep] = firstStep;
+      words[control.endStep] = firstStep + scalars.length;
+      stopTimer = this.#options.clock.every(durationMs, () => stopAll(words));
+    });
+    stopTimer?.();
+    for (const name of ['weights', 'first', 'second'] as const) bank[name].set(held[name]);
+    const samplesInSpan = scalars.reduce((sum, _, i) => sum + this.#schedule.samplesInStep(firstStep + i), 0);
+    const samplesInLeaf = samplesInSpan / (scalars.length * this.#schedule.lanes);
+    return this.reports().reduce((rate, { leaves, busyMs }, thread) => {
+      const doneLeaves = leaves - before[thread].leaves;
+      return doneLeaves === 0
+        ? rate
+        : rate + (doneLeaves * samplesInLeaf * 1000) / (busyMs - before[thread].busyMs);
+    }, 0);
   }
 
   async evaluate(set: SetName): Promise<Evaluation> {
@@ -227,11 +257,20 @@ class Pool implements LocalNode {
   }
 
   reports(): ThreadReport[] {
-    return this.#views.threads.map(({ numbers }, thread) => ({
-      thread,
-      leaves: numbers[threadNumber.leaves],
-      busyMs: numbers[threadNumber.busyMs],
-    }));
+    return this.#views.threads.map(({ numbers }, thread) => {
+      const computeMs = numbers[threadNumber.computeMs];
+      const reduceMs = numbers[threadNumber.reduceMs];
+      const updateMs = numbers[threadNumber.updateMs];
+      return {
+        thread,
+        leaves: numbers[threadNumber.leaves],
+        busyMs: computeMs + reduceMs + updateMs,
+        computeMs,
+        reduceMs,
+        updateMs,
+        waitMs: numbers[threadNumber.waitMs],
+      };
+    });
   }
 
   async close(): Promise<void> {

@@ -74,6 +74,8 @@ export async function runThread(task: ThreadTask): Promise<void> {
   const toBlock = Math.floor(((thread + 1) * blocks) / threads);
   const engine = await createEngine();
   let fault = task.fault;
+  /** Up to here this thread's time is charged. */
+  let chargedMs = 0;
 
   /** Engines other than the default are loaded only where they are used. */
   async function createEngine(): Promise<Engine> {
@@ -94,6 +96,13 @@ export async function runThread(task: ThreadTask): Promise<void> {
   function enter(phase: Phase): void {
     Atomics.store(own.words, threadWord.phase, phaseCode(phase));
     showProgress();
+  }
+
+  /** Adds the time since the last charge to one of this thread's times. */
+  function charge(number: number): void {
+    const nowMs = systemClock.nowMs();
+    own.numbers[number] += nowMs - chargedMs;
+    chargedMs = nowMs;
   }
 
   function isFaultDue(phase: Phase, step: number): boolean {
@@ -123,8 +132,9 @@ export async function runThread(task: ThreadTask): Promise<void> {
     return Atomics.load(words, control.stop) !== 0;
   }
 
-  /** Makes everyone park, with the reason if it is the first. */
+  /** Makes everyone park, with the reason if it is the first; in a race, whose results are garbage, nobody. */
   function stopFor(failure: number, step: number, lane: number, tensor: number, of = thread): void {
+    if (words[control.kind] === commands.race) return;
     if (Atomics.compareExchange(words, control.failure, failures.none, failure) === failures.none) {
       words[control.failureStep] = step;
       words[control.failureLane] = lane;
@@ -169,21 +179,38 @@ export async function runThread(task: ThreadTask): Promise<void> {
   }
 
   async function trainSpan(): Promise<void> {
+    chargedMs = systemClock.nowMs();
     for (let step = words[control.firstStep]; step < words[control.endStep]; step++) {
-      const startMs = systemClock.nowMs();
-      await computeLeaves(step);
-      own.numbers[threadNumber.busyMs] += systemClock.nowMs() - startMs;
+      await computeLeaves(step, () => Atomics.add(words, control.nextLeaf, 1));
+      charge(threadNumber.computeMs);
       if (!barrier(() => Atomics.store(words, control.nextLeaf, 0))) return;
-
-      const sliceMs = systemClock.nowMs();
+      charge(threadNumber.waitMs);
       updateSlice(step);
-      own.numbers[threadNumber.busyMs] += systemClock.nowMs() - sliceMs;
+      charge(threadNumber.updateMs);
       if (!barrier(() => publish(step))) return;
+      charge(threadNumber.waitMs);
+    }
+  }
+
+  /**
+   * The work of training steps, of the same ones over and over until the stop, by threads that never meet: each takes
+   * lanes thread, thread + threads, ... and its slice, and publishes nothing. A thread without a lane has no work.
+   */
+  async function race(): Promise<void> {
+    if (thread >= schedule.lanes) return;
+    const [first, end] = [words[control.firstStep], words[control.endStep]];
+    chargedMs = systemClock.nowMs();
+    for (let step = first; !isStopped(); step = step + 1 < end ? step + 1 : first) {
+      let lane = thread - threads;
+      await computeLeaves(step, () => (lane += threads));
+      charge(threadNumber.computeMs);
+      updateSlice(step);
+      charge(threadNumber.updateMs);
     }
   }
 
   /** The last leaf's gradient stays as it is: the reduction rounds it, which saves a pass over the sum. */
-  async function computeLeaves(step: number): Promise<void> {
+  async function computeLeaves(step: number, takeLane: () => number): Promise<void> {
     enter('leaf');
     const part = layout.parts + thread * model.paddedCount * 8;
     const gradientAt = own.gradient.byteOffset;
@@ -191,7 +218,7 @@ export async function runThread(task: ThreadTask): Promise<void> {
     own.numbers[threadNumber.correct] = 0;
     let computed = 0;
     while (!isStopped()) {
-      const lane = Atomics.add(words, control.nextLeaf, 1);
+      const lane = takeLane();
       if (lane >= schedule.lanes) break;
       const positions = schedule.leafPositions(step, lane);
       if (positions.length === 0) continue;
@@ -199,14 +226,14 @@ export async function runThread(task: ThreadTask): Promise<void> {
         await engine.useWeights(views.banks[step & 1].weights);
       } else if (kernels.addLeaf(gradientAt, part, model.paddedCount, bound, computed === 1 ? 1 : 0) !== 1) {
         stopForLeaf(step, thread);
-        break;
+        if (isStopped()) break;
       }
       own.words[threadWord.lastLane] = lane;
       const result = await engine.gradient({ step, lane, positions }, own.gradient);
       computed++;
       if (!result.isLossFinite) {
         stopForLeaf(step, thread);
-        break;
+        if (isStopped()) break;
       }
       own.numbers[threadNumber.lossSum] += result.lossSum;
       own.numbers[threadNumber.correct] += result.correct;
@@ -252,6 +279,7 @@ export async function runThread(task: ThreadTask): Promise<void> {
       const [a, b] = [first * BLOCK_PARAMETERS, end * BLOCK_PARAMETERS];
       if (kernels.reduce(sums, sources, threads, a, b, bound) !== 1) stopForGradients(step);
     });
+    charge(threadNumber.reduceMs);
     onSlice('update', step, (first, end) => {
       const [a, b] = [first * BLOCK_PARAMETERS, end * BLOCK_PARAMETERS];
       if (!updateBlocks(step, from, to, a, b)) stopFor(failures.badWeights, step, 0, -1);
@@ -333,7 +361,7 @@ export async function runThread(task: ThreadTask): Promise<void> {
     const set = setNames[words[control.set]];
     const step = Atomics.load(words, control.published);
     const samples = plan.samples[set];
-    const startMs = systemClock.nowMs();
+    chargedMs = systemClock.nowMs();
     enter('evaluate');
     await engine.useWeights(views.banks[step & 1].weights);
     own.numbers[threadNumber.lossSum] = 0;
@@ -353,7 +381,7 @@ export async function runThread(task: ThreadTask): Promise<void> {
       if (isFaultDue('evaluate', step - 1)) fail();
     }
     if (isFaultDue('evaluate', step - 1)) fail();
-    own.numbers[threadNumber.busyMs] += systemClock.nowMs() - startMs;
+    charge(threadNumber.computeMs);
   }
 
   const say = (message: ThreadMessage): void => task.port.postMessage(message);
@@ -366,6 +394,7 @@ export async function runThread(task: ThreadTask): Promise<void> {
     const kind = words[control.kind];
     if (kind === commands.close) break;
     if (kind === commands.train) await trainSpan();
+    else if (kind === commands.race) await race();
     else await evaluate();
     say({ type: 'parked', command: seen });
   }

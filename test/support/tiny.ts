@@ -135,6 +135,7 @@ function withSpanLimit(node: LocalNode, spanLimit: number): LocalNode {
     train: (firstStep, scalars) => node.train(firstStep, scalars),
     evaluate: set => node.evaluate(set),
     weights: () => node.weights(),
+    race: (firstStep, scalars, durationMs) => node.race(firstStep, scalars, durationMs),
     reports: () => node.reports(),
     close: () => node.close(),
   };

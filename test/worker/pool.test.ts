@@ -2,9 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { planSpan } from '#dist/coordinator/run.js';
 import { tensorBytes } from '#dist/coordinator/safetensors.js';
+import { systemClock } from '#dist/shared/clock.js';
 import { faultKinds, phases } from '#dist/shared/faults.js';
-import { sha256 } from '#dist/shared/hash.js';
+import { formatHash, sha256 } from '#dist/shared/hash.js';
+import type { LocalNode } from '#dist/shared/node.js';
+import { initialBetaPowers } from '#dist/shared/optimizer.js';
+import type { Job } from '#dist/shared/settings.js';
 import type { EventOf } from '#dist/library/index.js';
 import { trainPlainly, type EpochFigures } from '../support/plain-training.js';
 import { createTinyPool, runTiny, tinyDataset, tinyJob } from '../support/tiny.js';
@@ -206,4 +211,120 @@ test('two pools in one process do not disturb each other', async () => {
     runs.map(({ result }) => result.hash),
     [golden.hash, golden.hash],
   );
+});
+
+/** Trains the whole job in spans of 7 steps, with `between` before each; gives the last hash. */
+async function trainInSpans(job: Job, node: LocalNode, between: (step: number) => Promise<void>) {
+  let powers = initialBetaPowers;
+  let hash = 0n;
+  for (let step = 0; step < job.totalSteps; step += 7) {
+    await between(step);
+    const span = planSpan(job, step, Math.min(step + 7, job.totalSteps), powers);
+    powers = span.powers;
+    hash = (await node.train(step, span.scalars)).at(-1)!.hash;
+  }
+  return formatHash(hash);
+}
+
+const updates = { stepSize: 0.1, secondMomentScale: 1, decayFactor: 1 };
+
+/** Races, longer each time, until one race adds at least `leaves` leaves to every thread that has lanes. */
+async function raceUntil(job: Job, node: LocalNode, leaves: number, step: number, stepSize = 0.1) {
+  const racers = Math.min(node.threads, job.lanes);
+  let least = 0;
+  for (let durationMs = 2; least < leaves && durationMs < 5000; durationMs *= 2) {
+    const before = node.reports();
+    const samplesPerSecond = await node.race(
+      step,
+      Array.from(Array(5), () => ({ ...updates, stepSize })),
+      durationMs,
+    );
+    const added = node.reports().map((report, thread) => report.leaves - before[thread].leaves);
+    least = Math.min(...added.slice(0, racers));
+    assert.equal(samplesPerSecond > 0, Math.max(...added) > 0);
+    const idle = node.reports().slice(racers);
+    assert.ok(idle.every((report, i) => report.leaves === 0 && report.busyMs === before[racers + i].busyMs));
+  }
+  assert.ok(least >= leaves, `${least} leaves`);
+}
+
+for (const threads of [1, 3]) {
+  test(`races of ${threads} threads without barriers leave no trace in the training`, async () => {
+    const dataset = tinyDataset();
+    const job = tinyJob({}, dataset);
+    const node = await createTinyPool({ job, dataset, threads });
+    try {
+      assert.equal(await trainInSpans(job, node, step => raceUntil(job, node, 4, step)), golden.hash);
+    } finally {
+      await node.close();
+    }
+  });
+}
+
+test('a race goes on with numbers that are not finite', async () => {
+  const dataset = tinyDataset();
+  const job = tinyJob({}, dataset);
+  const node = await createTinyPool({ job, dataset, threads: 2 });
+  try {
+    await raceUntil(job, node, 100, 0, Number.NaN);
+    assert.equal(await trainInSpans(job, node, async () => {}), golden.hash);
+  } finally {
+    await node.close();
+  }
+});
+
+test('a race with fewer lanes than threads is run by those that have lanes', async () => {
+  const dataset = tinyDataset();
+  const job = tinyJob({ batch: 6, leaf: 3 }, dataset);
+  const node = await createTinyPool({ job, dataset, threads: 4 });
+  try {
+    await raceUntil(job, node, 10, 0);
+  } finally {
+    await node.close();
+  }
+});
+
+test('a thread that is lost in a race ends it and is replaced', async () => {
+  const dataset = tinyDataset();
+  const job = tinyJob({}, dataset);
+  const lost: number[] = [];
+  const node = await createTinyPool({
+    job,
+    dataset,
+    threads: 3,
+    fault: { kind: 'exit', thread: 1, step: 1, phase: 'update', times: 1 },
+    onThreadLost: ({ thread }) => lost.push(thread),
+  });
+  try {
+    await node.race(0, [updates], 60_000);
+    assert.deepEqual(lost, [1]);
+    assert.equal(await trainInSpans(job, node, async () => {}), golden.hash);
+  } finally {
+    await node.close();
+  }
+});
+
+test("a thread's times add up, and are no longer than the time that passed", async () => {
+  const dataset = tinyDataset();
+  const job = tinyJob({}, dataset);
+  const node = await createTinyPool({ job, dataset, threads: 3 });
+  try {
+    const startMs = systemClock.nowMs();
+    await trainInSpans(job, node, async () => {});
+    const passedMs = systemClock.nowMs() - startMs;
+    const trained = node.reports();
+    for (const { busyMs, computeMs, reduceMs, updateMs, waitMs } of trained) {
+      assert.equal(busyMs, computeMs + reduceMs + updateMs);
+      assert.ok(busyMs + waitMs <= passedMs);
+      for (const ms of [computeMs, reduceMs, updateMs, waitMs]) assert.ok(ms > 0);
+    }
+    await node.evaluate('train');
+    for (const [thread, after] of node.reports().entries()) {
+      const before = trained[thread];
+      assert.ok(after.computeMs > before.computeMs);
+      assert.deepEqual({ ...after, computeMs: 0, busyMs: 0 }, { ...before, computeMs: 0, busyMs: 0 });
+    }
+  } finally {
+    await node.close();
+  }
 });

@@ -1,0 +1,228 @@
+// `lockstep bench [model]`: how throughput scales, as a table, as JSON and as a figure.
+
+import { accessSync, constants, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { SingleBar } from 'cli-progress';
+import Table from 'cli-table3';
+import colors from 'picocolors';
+import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } from 'yargs';
+import { bench, type BenchProgress, type BenchResult, type BenchRow } from '../library/index.js';
+import { LockstepError, messageOf } from '../shared/errors.js';
+import { presetNames } from '../shared/presets.js';
+import { engineNames } from '../shared/settings.js';
+
+const flags = {
+  workers: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Numbers of worker threads',
+    defaultDescription: '1,2,4,... up to the cores',
+  },
+  batch: { type: 'string', requiresArg: true, describe: 'Samples a step', defaultDescription: '64' },
+  leaf: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Samples of a lane in a step, divisors of every batch',
+    defaultDescription: 'at least 8 lanes',
+  },
+  engine: { choices: engineNames, requiresArg: true, describe: 'What computes', defaultDescription: 'wasm' },
+  repetitions: {
+    type: 'number',
+    requiresArg: true,
+    describe: 'How often everything is measured',
+    defaultDescription: '5',
+  },
+  'warm-up-ms': {
+    type: 'number',
+    requiresArg: true,
+    describe: 'Training before each measurement',
+    defaultDescription: '500',
+  },
+  'measure-ms': {
+    type: 'number',
+    requiresArg: true,
+    describe: 'Training in each measurement; as much again for the ceiling',
+    defaultDescription: '600',
+  },
+  figure: { type: 'string', requiresArg: true, describe: 'Write a figure to this SVG file' },
+  json: { type: 'boolean', describe: 'Print one JSON object' },
+} as const;
+
+export const benchFlags = Object.keys(flags);
+
+type Arguments = InferredOptionTypes<typeof flags> & { model: string | undefined };
+
+export const benchCommand: CommandModule<object, Arguments> = {
+  command: 'bench [model]',
+  describe: 'Measure how throughput scales with workers, batch and leaf',
+  builder: (yargs): Argv<Arguments> =>
+    yargs
+      .positional('model', {
+        type: 'string',
+        choices: presetNames,
+        describe: 'The model',
+        defaultDescription: 'lenet5',
+      })
+      .options(flags)
+      .example('$0 bench', 'LeNet-5 with 1, 2, 4, ... workers')
+      .example('$0 bench mlp --workers 1,2 --batch 64,512', 'Every number of workers with every batch')
+      .example('$0 bench lenet5 --batch 512 --leaf 8,32,128 --figure scaling.svg', 'What the leaf changes')
+      .epilogue('Docs: docs/bench.md says what is measured and how to read it.'),
+  handler: async argv => {
+    const { model, engine, repetitions, warmUpMs, measureMs, figure, json } = argv;
+    if (figure !== undefined) checkFolder(figure);
+    const progress = showProgress();
+    let result: BenchResult;
+    try {
+      result = await bench({
+        ...(model !== undefined && { model }),
+        ...listsOf(argv),
+        ...(engine !== undefined && { engine }),
+        ...(repetitions !== undefined && { repetitions }),
+        ...(warmUpMs !== undefined && { warmUpMs }),
+        ...(measureMs !== undefined && { measureMs }),
+        onProgress: progress.show,
+      });
+    } finally {
+      progress.end();
+    }
+    if (figure !== undefined) await writeFigure(figure, result);
+    process.stdout.write(json ? `${JSON.stringify(result)}\n` : `${describe(result)}\n`);
+  },
+};
+
+function listsOf({ workers, batch, leaf }: ArgumentsCamelCase<Arguments>) {
+  return {
+    ...(workers !== undefined && {
+      workers: workers.split(',').map(item => (item === 'auto' ? item : toNumber('workers', item))),
+    }),
+    ...(batch !== undefined && { batch: batch.split(',').map(item => toNumber('batch', item)) }),
+    ...(leaf !== undefined && { leaf: leaf.split(',').map(item => toNumber('leaf', item)) }),
+  };
+}
+
+function toNumber(name: string, item: string): number {
+  if (/^\d+$/.test(item)) return Number(item);
+  throw new LockstepError(
+    'LOCKSTEP_BAD_SETTING',
+    `Setting ${name} holds '${item}', expected whole numbers with commas between them.`,
+  );
+}
+
+/** A bar on standard error, if that is a terminal. */
+function showProgress(): { show: (progress: BenchProgress) => void; end: () => void } {
+  if (!process.stderr.isTTY) return { show: () => {}, end: () => {} };
+  const bar = new SingleBar({
+    format: '{bar} {value}/{total}  {next}',
+    stream: process.stderr,
+    barsize: 20,
+    clearOnComplete: true,
+    // Nothing of the terminal is changed, so an interrupt leaves nothing to put back.
+    linewrap: true,
+    gracefulExit: false,
+  });
+  let isStarted = false;
+  return {
+    show({ done, total, next }) {
+      const told = {
+        next: next ? `${plural(next.workers, 'worker')}, batch ${next.batch}, leaf ${next.leaf}` : '',
+      };
+      if (isStarted) bar.update(done, told);
+      else bar.start(total, done, told);
+      isStarted = true;
+    },
+    end: () => bar.stop(),
+  };
+}
+
+function describe({ model, dataset, engine, cores, processor, ...result }: BenchResult): string {
+  const { repetitions, measureMs, rows, advice, warnings } = result;
+  const isOneGroup = advice.length === 1;
+  return [
+    `${colors.bold(model)} on ${dataset}, engine ${engine}; ${processor}, ${plural(cores, 'core')}`,
+    `medians of ${plural(repetitions, 'repetition')} of ${measureMs} ms`,
+    rowTable(rows),
+    ...advice.map(({ batch, leaf, text }) => (isOneGroup ? text : `Batch ${batch}, leaf ${leaf}: ${text}`)),
+    'Batch and leaf decide the bits of the result, workers do not.',
+    ...warnings.map(message => `${colors.yellow('warning')}  ${message}`),
+  ].join('\n');
+}
+
+function rowTable(rows: readonly BenchRow[]): string {
+  const head = ['workers', 'batch', 'leaf', 'lanes', 'images/s', 'low - high', 'ms/step', 'efficiency'];
+  const times = ['compute', 'wait', 'reduce', 'update', 'other'] as const;
+  const columns = [...head, ...times, 'of ceiling'];
+  const table = new Table({
+    head: columns,
+    colAligns: columns.map(() => 'right'),
+    style: { head: [], border: [], compact: true },
+  });
+  for (const row of rows) {
+    const { workers, batch, leaf, lanes, imagesPerSecond, stepMs, efficiency, shares, shareOfCeiling } = row;
+    table.push([
+      workers,
+      batch,
+      leaf,
+      lanes,
+      colors.bold(integer(imagesPerSecond.median)),
+      `${integer(imagesPerSecond.low)} - ${integer(imagesPerSecond.high)}`,
+      stepMs.median.toPrecision(3),
+      efficiency ? percent(efficiency.median) : '',
+      ...times.map(name => percent(shares[name])),
+      percent(shareOfCeiling.median),
+    ]);
+  }
+  return table.toString();
+}
+
+function checkFolder(path: string): void {
+  try {
+    accessSync(dirname(path), constants.W_OK);
+  } catch (error) {
+    throw badFigure(path, error);
+  }
+}
+
+function badFigure(path: string, error: unknown): LockstepError {
+  return new LockstepError(
+    'LOCKSTEP_BAD_SETTING',
+    `Setting figure is '${path}', which cannot be written: ${messageOf(error)}.`,
+    { cause: error },
+  );
+}
+
+/** Images a second over workers: a line for each batch and leaf, with its ceiling dashed. */
+async function writeFigure(path: string, { model, processor, rows, advice }: BenchResult): Promise<void> {
+  // Loaded here, since nothing else needs it.
+  const { lineChart } = await import('../report/figure.js');
+  const series = advice.flatMap(({ batch, leaf }) => {
+    const group = rows
+      .filter(row => row.batch === batch && row.leaf === leaf)
+      .toSorted((a, b) => a.workers - b.workers);
+    const line = (pick: (row: BenchRow) => BenchRow['ceiling']) =>
+      group.map(row => ({ x: row.workers, y: pick(row).median, low: pick(row).low, high: pick(row).high }));
+    const name = `batch ${batch}, leaf ${leaf}`;
+    return [
+      { name, points: line(row => row.imagesPerSecond) },
+      { name: `${name}, without barriers`, points: line(row => row.ceiling), dashed: true },
+    ];
+  });
+  const svg = lineChart({ title: `${model} on ${processor}`, xLabel: 'workers', yLabel: 'images/s', series });
+  try {
+    writeFileSync(path, svg);
+  } catch (error) {
+    throw badFigure(path, error);
+  }
+}
+
+function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+function integer(value: number): string {
+  return Math.round(value).toLocaleString('en-US');
+}
+
+function percent(fraction: number): string {
+  return `${Math.round(fraction * 100)} %`;
+}

@@ -1,0 +1,278 @@
+// `bench`: measures how throughput scales with workers, batch and leaf.
+//
+// Every configuration is measured once per repetition, so that a machine whose speed drifts treats all alike. In a
+// repetition it gets a pool of its own, warms up, and then alternates bursts of real training with bursts of the same
+// work without barriers (the ceiling), again because speed drifts: the two are compared within a fraction of a second.
+
+import { availableParallelism, cpus } from 'node:os';
+import * as v from 'valibot';
+import { loadMnist } from '../coordinator/mnist.js';
+import { planSpan, spanLength, Tally } from '../coordinator/run.js';
+import { systemClock, type Clock } from '../shared/clock.js';
+import type { Dataset } from '../shared/dataset.js';
+import { compileModel } from '../shared/model.js';
+import type { LocalNode } from '../shared/node.js';
+import { initialBetaPowers } from '../shared/optimizer.js';
+import { presetSpec } from '../shared/presets.js';
+import {
+  createJob,
+  parseSettings,
+  resolveSettings,
+  trainSettingsSchema,
+  wholeNumber,
+  type Job,
+} from '../shared/settings.js';
+import { F32_PROFILE } from '../worker/engines/engine.js';
+import { createPool } from '../worker/pool.js';
+import {
+  advise,
+  defaultWorkers,
+  rowOf,
+  timeNames,
+  type Advice,
+  type BenchRow,
+  type Configuration,
+  type Measurement,
+  type TimeName,
+} from './scaling.js';
+
+const { model, workers, batch, engine } = trainSettingsSchema.entries;
+
+function listOf<const Schema extends v.GenericSchema>(item: Schema) {
+  const expected = 'a list that is not empty';
+  return v.pipe(
+    v.array(item, expected),
+    v.check(list => list.length > 0, expected),
+  );
+}
+
+/** Everything `bench` accepts, by the names of the flags. Every list is combined with every other. */
+const benchSettingsSchema = v.strictObject({
+  model,
+  workers: listOf(workers),
+  batch: listOf(batch),
+  /** By default, for every batch, what `train` takes. */
+  leaf: v.optional(listOf(wholeNumber(1))),
+  engine,
+  repetitions: wholeNumber(1, 1000),
+  /** Training before anything is measured: kernels get faster while the compiler tiers up. */
+  warmUpMs: wholeNumber(0, 600_000),
+  /** Training that is measured, for each configuration in each repetition; as much again for the ceiling. */
+  measureMs: wholeNumber(1, 600_000),
+});
+
+export type BenchSettings = v.InferOutput<typeof benchSettingsSchema>;
+
+export interface BenchProgress {
+  /** Measurements done, of `total`. */
+  readonly done: number;
+  readonly total: number;
+  /** What comes next. */
+  readonly next: Configuration | undefined;
+}
+
+export interface BenchOptions extends Partial<BenchSettings> {
+  readonly onProgress?: (progress: BenchProgress) => void;
+}
+
+export interface BenchResult {
+  readonly model: string;
+  readonly dataset: string;
+  readonly engine: string;
+  readonly cores: number;
+  readonly processor: string;
+  readonly nodeVersion: string;
+  readonly repetitions: number;
+  readonly warmUpMs: number;
+  readonly measureMs: number;
+  readonly rows: readonly BenchRow[];
+  readonly advice: readonly Advice[];
+  /** What happened that makes figures doubtful. */
+  readonly warnings: readonly string[];
+}
+
+/** About how long a burst of training or of the ceiling is. */
+const BURST_MS = 150;
+
+/** @throws LOCKSTEP_BAD_SETTING before anything is measured; what the pool throws */
+export async function bench({ onProgress, ...chosen }: BenchOptions = {}): Promise<BenchResult> {
+  const cores = availableParallelism();
+  const settings = parseSettings(benchSettingsSchema, {
+    model: 'lenet5',
+    workers: defaultWorkers(cores),
+    batch: [64],
+    engine: 'wasm',
+    repetitions: 5,
+    warmUpMs: 500,
+    measureMs: 600,
+    ...Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined)),
+  });
+  const candidates = combine(settings, cores).map(one => {
+    return resolveSettings({
+      ...one,
+      model: settings.model,
+      engine: settings.engine,
+      lrSchedule: 'constant',
+    });
+  });
+  const dataset = loadMnist();
+  const compiled = compileModel(presetSpec(settings.model, dataset.classes), dataset.shape, dataset.classes);
+  const entries = candidates.map(candidate => {
+    const job = createJob(candidate, compiled, dataset, F32_PROFILE);
+    const threads = candidate.workers === 'auto' ? cores : candidate.workers;
+    const configuration = { workers: threads, batch: job.bits.batch, leaf: job.bits.leaf, lanes: job.lanes };
+    return { job, configuration, measured: [] as Measurement[] };
+  });
+
+  const warnings: string[] = [];
+  const total = entries.length * settings.repetitions;
+  let done = 0;
+  for (let repetition = 0; repetition < settings.repetitions; repetition++) {
+    for (const { job, configuration, measured } of entries) {
+      onProgress?.({ done, total, next: configuration });
+      measured.push(await measureOnce(job, dataset, configuration.workers, cores, settings, warnings));
+      done++;
+    }
+  }
+  onProgress?.({ done, total, next: undefined });
+
+  const rows = entries.map(({ configuration, measured }) => {
+    const alone = entries.find(
+      other =>
+        other.configuration.workers === 1 &&
+        other.configuration.batch === configuration.batch &&
+        other.configuration.leaf === configuration.leaf,
+    );
+    return rowOf(configuration, measured, alone?.measured);
+  });
+  return {
+    model: settings.model,
+    dataset: dataset.name,
+    engine: settings.engine,
+    cores,
+    processor: cpus()[0]?.model ?? 'unknown',
+    nodeVersion: process.version,
+    repetitions: settings.repetitions,
+    warmUpMs: settings.warmUpMs,
+    measureMs: settings.measureMs,
+    rows,
+    advice: advise(rows, cores),
+    warnings,
+  };
+}
+
+/** Every combination once, those of one batch and leaf together, in the order of the lists. */
+function combine(settings: BenchSettings, cores: number) {
+  const counts = new Set(settings.workers.map(count => (count === 'auto' ? cores : count)));
+  const leaves = settings.leaf === undefined ? [undefined] : new Set(settings.leaf);
+  return Array.from(new Set(settings.batch), size =>
+    Array.from(leaves, leaf =>
+      Array.from(counts, count => ({
+        workers: count,
+        batch: size,
+        ...(leaf !== undefined && { leaf }),
+      })),
+    ),
+  ).flat(2);
+}
+
+async function measureOnce(
+  job: Job,
+  dataset: Dataset,
+  threads: number,
+  cores: number,
+  settings: BenchSettings,
+  warnings: string[],
+): Promise<Measurement> {
+  const node = await createPool({
+    job,
+    dataset,
+    threads,
+    cores,
+    clock: systemClock,
+    onWarning: message => warnings.push(message),
+    onThreadLost: ({ thread, reason }) => {
+      warnings.push(`Thread ${thread} of ${threads} was lost while measuring: ${reason}`);
+    },
+  });
+  try {
+    return await measure(node, job, systemClock, cores, settings);
+  } finally {
+    await node.close();
+  }
+}
+
+/** Warms `node` up and measures it, in bursts of training and of the ceiling in turns. */
+export async function measure(
+  node: LocalNode,
+  job: Job,
+  clock: Clock,
+  cores: number,
+  { warmUpMs, measureMs }: Pick<BenchSettings, 'warmUpMs' | 'measureMs'>,
+): Promise<Measurement> {
+  const tally = new Tally();
+  let powers = initialBetaPowers;
+  const nextSpan = () => planSpan(job, tally.steps, tally.steps + spanLength(tally, node), powers);
+
+  async function train(durationMs: number): Promise<{ samples: number; steps: number; ms: number }> {
+    const { samples, steps } = tally;
+    const startMs = clock.nowMs();
+    let nowMs = startMs;
+    do {
+      const span = nextSpan();
+      const results = await node.train(tally.steps, span.scalars);
+      powers = span.powers;
+      const spanMs = clock.nowMs() - nowMs;
+      nowMs += spanMs;
+      tally.add(results, spanMs);
+    } while (nowMs - startMs < durationMs);
+    return { samples: tally.samples - samples, steps: tally.steps - steps, ms: nowMs - startMs };
+  }
+
+  const bursts = Math.max(1, Math.round(measureMs / BURST_MS));
+  const burstMs = measureMs / bursts;
+  await train(warmUpMs);
+  await node.race(tally.steps, nextSpan().scalars, Math.min(warmUpMs, burstMs));
+
+  const sums = { samples: 0, steps: 0, trainMs: 0 };
+  const times = { compute: 0, wait: 0, reduce: 0, update: 0 };
+  const races = { count: 0, imagesPerSecond: 0, ms: 0, cpuMs: 0 };
+  // A race counts if a thread woke up in time for it.
+  while (races.count < bursts) {
+    const before = timesOf(node);
+    const trained = await train(burstMs);
+    const after = timesOf(node);
+    for (const name of timeNames) times[name] += after[name] - before[name];
+    sums.samples += trained.samples;
+    sums.steps += trained.steps;
+    sums.trainMs += trained.ms;
+
+    const startMs = clock.nowMs();
+    const usedBefore = process.cpuUsage();
+    const imagesPerSecond = await node.race(tally.steps, nextSpan().scalars, burstMs);
+    const used = process.cpuUsage(usedBefore);
+    if (imagesPerSecond === 0) continue;
+    races.count++;
+    races.imagesPerSecond += imagesPerSecond;
+    races.ms += clock.nowMs() - startMs;
+    races.cpuMs += (used.user + used.system) / 1000;
+  }
+  return {
+    ...sums,
+    times,
+    ceilingImagesPerSecond: races.imagesPerSecond / races.count,
+    cpuShare: races.cpuMs / (races.ms * Math.min(node.threads, job.lanes, cores)),
+  };
+}
+
+/** Milliseconds, summed over the threads. */
+function timesOf(node: LocalNode): Record<TimeName, number> {
+  const total = { compute: 0, wait: 0, reduce: 0, update: 0 };
+  for (const { computeMs, waitMs, reduceMs, updateMs } of node.reports()) {
+    total.compute += computeMs;
+    total.wait += waitMs;
+    total.reduce += reduceMs;
+    total.update += updateMs;
+  }
+  return total;
+}
