@@ -30,7 +30,7 @@ const PEAK_ACCUMULATORS = 12;
 const { values: flags } = parseArgs({
   options: {
     models: { type: 'string', default: 'lenet5,mlp' },
-    batch: { type: 'string', default: '64' },
+    batch: { type: 'string', default: '128' },
     leaf: { type: 'string' },
     images: { type: 'string', default: '12000' },
     repetitions: { type: 'string', default: '5' },
@@ -40,7 +40,7 @@ const { values: flags } = parseArgs({
 });
 if (flags.help) {
   console.log(
-    'npm run bench:kernels -- [--models lenet5,mlp] [--batch 64] [--leaf N] [--images 12000] [--repetitions 5] [--json]',
+    'npm run bench:kernels -- [--models lenet5,mlp] [--batch 128] [--leaf N] [--images 12000] [--repetitions 5] [--json]',
   );
   process.exit(0);
 }

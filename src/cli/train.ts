@@ -21,7 +21,7 @@ const flags = {
     defaultDescription: '5',
   },
   'max-steps': { type: 'number', requiresArg: true, describe: 'End after so many steps at the latest' },
-  batch: { type: 'number', requiresArg: true, describe: 'Samples a step', defaultDescription: '64' },
+  batch: { type: 'number', requiresArg: true, describe: 'Samples a step', defaultDescription: '128' },
   leaf: {
     type: 'number',
     requiresArg: true,
@@ -38,7 +38,7 @@ const flags = {
     type: 'number',
     requiresArg: true,
     describe: 'Peak learning rate',
-    defaultDescription: '0.004; mlp: 0.008; sgd: 0.05',
+    defaultDescription: '0.008; mlp: 0.012; sgd: 0.05',
   },
   momentum: { type: 'number', requiresArg: true, describe: 'Of sgd', defaultDescription: '0.9' },
   nesterov: { type: 'boolean', describe: 'Nesterov momentum, of sgd' },

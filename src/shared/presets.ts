@@ -42,7 +42,7 @@ export const presets: Record<string, Preset> = {
       { type: 'relu' },
       { type: 'dense', units: classes },
     ],
-    settings: { lr: 0.008 },
+    settings: { lr: 0.012 },
   },
   'lenet5-regularized': {
     about: 'LeNet-5 with weight decay and dropout after the first hidden dense layer',

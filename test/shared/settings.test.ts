@@ -50,9 +50,9 @@ test('without a choice, settings are the defaults', () => {
     model: 'lenet5',
     workers: 'auto',
     epochs: 5,
-    batch: 64,
+    batch: 128,
     optimizer: 'adam',
-    lr: 0.004,
+    lr: 0.008,
     momentum: 0.9,
     nesterov: false,
     weightDecay: 0,
@@ -66,7 +66,7 @@ test("a preset's settings win over the defaults, and what is chosen wins over bo
   for (const [model, preset] of Object.entries(presets)) {
     assert.deepEqual(resolveSettings({ model }), { ...resolveSettings({}), ...preset.settings, model });
   }
-  assert.equal(resolveSettings({ model: 'mlp' }).lr, 0.008);
+  assert.equal(resolveSettings({ model: 'mlp' }).lr, 0.012);
   assert.equal(resolveSettings({ model: 'mlp', lr: 0.5 }).lr, 0.5);
   assert.equal(resolveSettings({ model: 'lenet5-regularized' }).weightDecay, 1e-4);
   assert.equal(resolveSettings({ model: 'lenet5-regularized', weightDecay: 0 }).weightDecay, 0);
