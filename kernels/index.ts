@@ -2,8 +2,8 @@
 //
 // No kernel allocates, keeps state between calls, or uses relaxed instructions, so the same bytes in give the same
 // bits out on every processor, system and Node version. Pointers are byte addresses; lengths count elements.
-// Vector loads may read, and `conv2dBackward` may rewrite unchanged, up to 12 bytes behind a buffer: the host
-// leaves 16 bytes of slack. Beside every kernel stands a scalar reference in TypeScript that gives the same bits.
+// Vector loads may read up to 12 bytes behind a buffer: the host leaves 16 bytes of slack. Beside every kernel stands a
+// scalar reference in TypeScript that gives the same bits.
 
 export { listPixels, unpackImages } from './images';
 export { shiftBias, shiftGradient } from './normalize';
