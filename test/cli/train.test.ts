@@ -25,7 +25,7 @@ function bitsOf(events: readonly RunEvent[]) {
 }
 
 /** Hash after 60 steps of LeNet-5 with seed 7: kept here so that a change of bits is seen and must be explained. */
-const golden = '5cb5f85f93a45102';
+const golden = '53742b361a02f851';
 
 for (const workers of [1, 2, 3, 5]) {
   test(`LeNet-5 with ${workers} workers gives the hash it always had`, async () => {
@@ -99,8 +99,8 @@ test('an epoch event has running and measured figures, and the run folder keeps 
     assert.deepEqual(
       epochs.map(({ epoch, step }) => [epoch, step]),
       [
-        [1, 938],
-        [2, 1876],
+        [1, 469],
+        [2, 938],
       ],
     );
     for (const { trainAccuracy, testAccuracy, runningLoss, trainLoss } of epochs) {
@@ -118,13 +118,13 @@ test('an epoch event has running and measured figures, and the run folder keeps 
     ]);
 
     const hashes = readFileSync(join(dir, 'hashes.txt'), 'utf8').trimEnd().split('\n');
-    assert.equal(hashes.length, 1876);
+    assert.equal(hashes.length, 938);
     assert.equal(hashes.at(-1), done.hash);
     const metrics = readFileSync(join(dir, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
     const lines = metrics.map((line): { type: string; step: number } => JSON.parse(line));
     assert.deepEqual(
       lines.filter(({ type }) => type === 'step').map(({ step }) => step),
-      Array.from({ length: 1876 }, (_, i) => i + 1),
+      Array.from({ length: 938 }, (_, i) => i + 1),
     );
     assert.equal(lines.filter(({ type }) => type === 'epoch').length, 2);
 
@@ -233,7 +233,7 @@ test('Ctrl-C ends a run with 130 and says where it was', async () => {
     assert.equal(code, 130);
     const error = onlyEvent(eventsOf(stdout), 'error');
     assert.equal(error.code, 'LOCKSTEP_INTERRUPTED');
-    assert.match(error.message, /after step \d+ of 46900/);
+    assert.match(error.message, /after step \d+ of 23450/);
   });
 });
 

@@ -239,11 +239,11 @@ test('a job knows its lanes and steps, and normalizes by the training set', () =
 });
 
 test('the hash of a job begins from the canonical JSON of exactly what decides bits', () => {
-  // A change here, or of any golden bits, needs another `bitsVersion`.
+  // A change here, or of any golden bits, needs another `bitsVersion` or profile.
   const json =
     `{"batch":8,"bitsVersion":1,"datasetDigest":"${'d'.repeat(64)}",` +
     '"layers":[{"type":"flatten"},{"type":"dense","units":20},{"type":"relu"},{"type":"dense","units":3}],' +
-    '"leaf":1,"learningRate":{"peak":0.008,"schedule":"one-cycle","totalSteps":15,"warmupSteps":4},' +
+    '"leaf":1,"learningRate":{"peak":0.012,"schedule":"one-cycle","totalSteps":15,"warmupSteps":4},' +
     '"optimizer":{"beta1":0.9,"beta2":0.999,"epsilon":1e-8,"name":"adam","weightDecay":0},' +
     '"profile":"f32","seed":1}';
   assert.equal(formatHash(jobHash(jobOf())), createHash('sha256').update(json).digest('hex').slice(0, 16));
