@@ -69,7 +69,7 @@ export async function run({ job, node, folder, clock, startMs, emit, signal }: R
       const { imagesPerSecond } = sinceEvent;
       emit({ type: 'step', ...figures, hash: formatHash(last.hash), imagesPerSecond }, step);
       sinceEvent = new Tally();
-      lastEventMs = nowMs;
+      lastEventMs = clock.nowMs();
     }
     if (step === epochEnd) evaluation = await evaluate(node);
     if (evaluation && step === epoch * stepsPerEpoch) {
