@@ -8,23 +8,23 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { loadMnist } from '../dist/coordinator/mnist.js';
+import { planSpan } from '../dist/coordinator/run.js';
 import { train } from '../dist/library/index.js';
+import { spreadOf } from '../dist/library/scaling.js';
 import { systemClock } from '../dist/shared/clock.js';
-import { normalizationOf } from '../dist/shared/dataset.js';
 import { gradientBound } from '../dist/shared/exact-sum.js';
 import { compileModel } from '../dist/shared/model.js';
-import { initialBetaPowers, updateScalars } from '../dist/shared/optimizer.js';
+import { initialBetaPowers } from '../dist/shared/optimizer.js';
 import { presetSpec } from '../dist/shared/presets.js';
-import { datasetOrder, Schedule } from '../dist/shared/schedule.js';
+import { Schedule } from '../dist/shared/schedule.js';
 import { createJob, resolveSettings } from '../dist/shared/settings.js';
-import { Arena } from '../dist/worker/arena.js';
 import { F32_PROFILE } from '../dist/worker/engines/engine.js';
-import { createWasmEngine, wasmScratchBytes } from '../dist/worker/engines/wasm.js';
+import { createWasmEngine } from '../dist/worker/engines/wasm.js';
 import { instantiateKernels, loadKernelModule } from '../dist/worker/kernels.js';
-import { createPool } from '../dist/worker/pool.js';
+import { createMemory, planMemory, viewMemory } from '../dist/worker/memory.js';
+import { createPool, loadDataset } from '../dist/worker/pool.js';
 import { compile } from './build-kernels.js';
 
-const PAGE_BYTES = 65536;
 const PEAK_ACCUMULATORS = 12;
 
 const { values: flags } = parseArgs({
@@ -45,7 +45,7 @@ if (flags.help) {
   process.exit(0);
 }
 
-const median = values => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+const median = values => spreadOf(values).median;
 const repetitions = Number(flags.repetitions);
 const dataset = loadMnist();
 const multiplyAddsPerSecond = await measurePeak();
@@ -124,42 +124,29 @@ function denseMultiplyAdds(model, kernel) {
 
 /** An engine on a memory of its own, and its leaves run back to back. */
 function createBench(job, weightsGiven) {
-  const { model, bits } = job;
-  const samples = dataset.train.labels.length;
-  const size = dataset.train.images.length / samples;
-  const arena = new Arena(64);
-  const imagesAt = arena.take(dataset.train.images.length);
-  const labelsAt = arena.take(samples);
-  const weightsAt = arena.take(model.paddedCount * 4);
-  const gradientAt = arena.take(model.paddedCount * 4);
-  const sumAt = arena.take(model.paddedCount * 8);
-  const scratch = arena.take(wasmScratchBytes(model, bits.leaf));
-  const pages = Math.ceil(arena.end / PAGE_BYTES);
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-  const images = new Uint8Array(memory.buffer, imagesAt, dataset.train.images.length);
-  const labels = new Uint8Array(memory.buffer, labelsAt, samples);
-  for (const [position, sample] of datasetOrder(dataset.digest, samples).entries()) {
-    images.set(dataset.train.images.subarray(sample * size, (sample + 1) * size), position * size);
-    labels[position] = dataset.train.labels[sample];
-  }
-  const weights = new Float32Array(memory.buffer, weightsAt, model.paddedCount);
-  const gradient = new Float32Array(memory.buffer, gradientAt, model.paddedCount);
-  weights.set(weightsGiven);
-  const set = { images, labels };
-  const engineJob = {
-    model,
-    normalization: normalizationOf(dataset.train.images),
-    sets: { train: set, test: set },
-    seed: bits.seed,
-    leaf: bits.leaf,
-  };
+  const { model, normalization, bits } = job;
+  const samples = { train: dataset.train.labels.length, test: dataset.test.labels.length };
+  const plan = { model, threads: 1, leaf: bits.leaf, samples };
+  const layout = planMemory(plan);
+  const memory = createMemory(layout);
+  const views = viewMemory(memory, layout, plan);
+  loadDataset(dataset, views.sets);
+  const { weights } = views.banks[0];
+  const { gradient } = views.threads[0];
+  weights.subarray(0, model.parameterCount).set(weightsGiven);
+  const engineJob = { model, normalization, sets: views.sets, seed: bits.seed, leaf: bits.leaf };
   const kernels = instantiateKernels(loadKernelModule(), memory);
-  const schedule = new Schedule({ samples, seed: bits.seed, batch: bits.batch, leaf: bits.leaf });
+  const schedule = new Schedule({
+    samples: samples.train,
+    seed: bits.seed,
+    batch: bits.batch,
+    leaf: bits.leaf,
+  });
   const bound = gradientBound(schedule.lanes);
 
   /** Microseconds an image: the leaves of the schedule's first steps, each added to the sum. */
   async function leaves(used, count, onLeaf = () => {}) {
-    const engine = createWasmEngine(engineJob, used, memory, scratch, () => {});
+    const engine = createWasmEngine(engineJob, used, memory, layout.threads[0].scratch, () => {});
     await engine.useWeights(weights);
     let done = 0;
     const startMs = systemClock.nowMs();
@@ -168,7 +155,7 @@ function createBench(job, weightsGiven) {
         const positions = schedule.leafPositions(step % schedule.stepsPerEpoch, lane);
         if (positions.length === 0) continue;
         await engine.gradient({ step, lane, positions }, gradient);
-        used.addLeaf(gradientAt, sumAt, model.paddedCount, bound, lane === 0 ? 1 : 0);
+        used.addLeaf(gradient.byteOffset, layout.parts, model.paddedCount, bound, lane === 0 ? 1 : 0);
         done += positions.length;
       }
     }
@@ -182,7 +169,7 @@ function createBench(job, weightsGiven) {
     const named = new Map();
     for (const { name, parameters } of model.layers) {
       if (!parameters) continue;
-      for (const base of [weightsAt, gradientAt]) {
+      for (const base of [weights.byteOffset, gradient.byteOffset]) {
         named.set(base + parameters.kernel.offset * 4, name);
         named.set(base + parameters.bias.offset * 4, name);
       }
@@ -247,12 +234,8 @@ async function measureStep(job, bench) {
     let powers = initialBetaPowers;
     let step = 0;
     for (let i = 0; i < repetitions + 2; i++) {
-      const scalars = [];
-      for (let k = 0; k < spanSteps && step + k < job.totalSteps; k++) {
-        const update = updateScalars(bits.optimizer, bits.learningRate, step + k, powers);
-        scalars.push(update.scalars);
-        powers = update.powers;
-      }
+      const { scalars, ...behind } = planSpan(job, step, Math.min(step + spanSteps, job.totalSteps), powers);
+      powers = behind.powers;
       const startMs = systemClock.nowMs();
       await node.train(step, scalars);
       const stepMicroseconds = ((systemClock.nowMs() - startMs) * 1000) / scalars.length;

@@ -46,8 +46,9 @@ export async function compile(path) {
   const { default: asc } = await import('assemblyscript/asc');
   let binary;
   const entry = relative(root, path);
-  const { error, stderr } = await asc.main([entry, '--outFile=kernels.wasm', ...compilerOptions], {
+  const { error } = await asc.main([entry, '--outFile=kernels.wasm', ...compilerOptions], {
     baseDir: root,
+    stderr: process.stderr,
     readFile: (name, baseDir) => {
       const source = join(baseDir, name);
       return existsSync(source) ? readFileSync(source, 'utf8') : null;
@@ -58,8 +59,7 @@ export async function compile(path) {
     listFiles: () => [],
   });
   if (error) {
-    // oxlint-disable-next-line typescript/no-base-to-string -- the compiler's memory stream has a toString of its own
-    process.stderr.write(`${stderr.toString()}\n${error.message}\n`);
+    process.stderr.write(`\n${error.message}\n`);
     process.exit(1);
   }
   return binary;

@@ -10,6 +10,7 @@ import { bench, type BenchProgress, type BenchResult, type BenchRow } from '../l
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { presetNames } from '../shared/presets.js';
 import { engineNames } from '../shared/settings.js';
+import { integer, percent, plural, withoutUndefined } from './format.js';
 
 const flags = {
   workers: {
@@ -75,12 +76,7 @@ export const benchCommand: CommandModule<object, Arguments> = {
     let result: BenchResult;
     try {
       result = await bench({
-        ...(model !== undefined && { model }),
-        ...listsOf(argv),
-        ...(engine !== undefined && { engine }),
-        ...(repetitions !== undefined && { repetitions }),
-        ...(warmUpMs !== undefined && { warmUpMs }),
-        ...(measureMs !== undefined && { measureMs }),
+        ...withoutUndefined({ model, engine, repetitions, warmUpMs, measureMs, ...listsOf(argv) }),
         onProgress: progress.show,
       });
     } finally {
@@ -93,11 +89,9 @@ export const benchCommand: CommandModule<object, Arguments> = {
 
 function listsOf({ workers, batch, leaf }: ArgumentsCamelCase<Arguments>) {
   return {
-    ...(workers !== undefined && {
-      workers: workers.split(',').map(item => (item === 'auto' ? item : toNumber('workers', item))),
-    }),
-    ...(batch !== undefined && { batch: batch.split(',').map(item => toNumber('batch', item)) }),
-    ...(leaf !== undefined && { leaf: leaf.split(',').map(item => toNumber('leaf', item)) }),
+    workers: workers?.split(',').map(item => (item === 'auto' ? item : toNumber('workers', item))),
+    batch: batch?.split(',').map(item => toNumber('batch', item)),
+    leaf: leaf?.split(',').map(item => toNumber('leaf', item)),
   };
 }
 
@@ -167,9 +161,9 @@ function rowTable(rows: readonly BenchRow[]): string {
       colors.bold(integer(imagesPerSecond.median)),
       `${integer(imagesPerSecond.low)} - ${integer(imagesPerSecond.high)}`,
       stepMs.median.toPrecision(3),
-      efficiency ? percent(efficiency.median) : '',
-      ...times.map(name => percent(shares[name])),
-      percent(shareOfCeiling.median),
+      efficiency ? percent(efficiency.median, 0) : '',
+      ...times.map(name => percent(shares[name], 0)),
+      percent(shareOfCeiling.median, 0),
     ]);
   }
   return table.toString();
@@ -213,16 +207,4 @@ async function writeFigure(path: string, { model, processor, rows, advice }: Ben
   } catch (error) {
     throw badFigure(path, error);
   }
-}
-
-function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
-}
-
-function integer(value: number): string {
-  return Math.round(value).toLocaleString('en-US');
-}
-
-function percent(fraction: number): string {
-  return `${Math.round(fraction * 100)} %`;
 }

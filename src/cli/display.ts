@@ -3,6 +3,7 @@
 import { MultiBar, type SingleBar } from 'cli-progress';
 import colors from 'picocolors';
 import type { EventOf, RunEvent } from '../library/index.js';
+import { integer, percent, plural } from './format.js';
 
 export interface Display {
   show(event: RunEvent): void;
@@ -111,8 +112,8 @@ function describeStart(event: EventOf<'start'>): string {
   return [
     `${colors.bold(model)} (${integer(parameters)} parameters) on ${dataset} ` +
       `(${integer(trainSamples)} training images, ${integer(testSamples)} test images)`,
-    `${integer(totalSteps)} steps in ${epochs} ${epochs === 1 ? 'epoch' : 'epochs'}, ${batch} images a step in ${lanes} lanes of ${leaf}; ` +
-      `${event.workers} ${event.workers === 1 ? 'worker' : 'workers'}, engine ${event.engine}, seed ${event.seed}`,
+    `${integer(totalSteps)} steps in ${plural(epochs, 'epoch')}, ${batch} images a step in ${lanes} lanes of ${leaf}; ` +
+      `${plural(event.workers, 'worker')}, engine ${event.engine}, seed ${event.seed}`,
   ].join('\n');
 }
 
@@ -140,12 +141,4 @@ function describeDone(event: EventOf<'done'>): string {
     `  leaves          ${integer(leaves)}, by thread ${byThread}`,
     `  kept in         ${event.runDir}`,
   ].join('\n');
-}
-
-function integer(value: number): string {
-  return Math.round(value).toLocaleString('en-US');
-}
-
-function percent(fraction: number): string {
-  return `${(fraction * 100).toFixed(2)} %`;
 }

@@ -6,6 +6,7 @@ import { LockstepError } from '../shared/errors.js';
 import { presetNames } from '../shared/presets.js';
 import { engineNames, learningRateScheduleNames, optimizerNames } from '../shared/settings.js';
 import { chooseDisplay } from './display.js';
+import { withoutUndefined } from './format.js';
 
 const flags = {
   workers: {
@@ -159,11 +160,4 @@ function toWorkers(text: string): number | 'auto' {
     'LOCKSTEP_BAD_SETTING',
     `Setting workers is '${text}', expected a number or 'auto'.`,
   );
-}
-
-type Defined<T> = { [Key in keyof T]?: Exclude<T[Key], undefined> };
-
-function withoutUndefined<T extends object>(values: T): Defined<T> {
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- fromEntries loses the key types
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Defined<T>;
 }

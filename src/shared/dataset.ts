@@ -49,7 +49,7 @@ export function createDataset(content: Omit<Dataset, 'digest'>): Dataset {
   return { ...content, digest: sha256(canonicalJson({ shape, classes, digests })) };
 }
 
-/** A pixel byte b enters the network as fround(fround(b * scale) - shift): mean 0, variance 1 over the training set. */
+/** A pixel byte b means b * scale - shift: mean 0, variance 1 over the training set. */
 export interface Normalization {
   readonly scale: number;
   readonly shift: number;

@@ -89,7 +89,7 @@ export async function createPool(options: PoolOptions): Promise<LocalNode> {
   const layout = planMemory(plan);
   const memory = createMemory(layout);
   const views = viewMemory(memory, layout, plan);
-  loadDataset(dataset, views);
+  loadDataset(dataset, views.sets);
   views.banks[0].weights.set(initialWeights(model, bits.seed));
   const pool = new Pool(options, views, {
     memory,
@@ -108,7 +108,7 @@ export async function createPool(options: PoolOptions): Promise<LocalNode> {
 }
 
 /** Copies the training set in the dataset's order, the test set as it is. */
-function loadDataset({ digest, shape, train, test }: Dataset, { sets }: Views): void {
+export function loadDataset({ digest, shape, train, test }: Dataset, sets: Views['sets']): void {
   const size = sizeOf(shape);
   for (const [position, sample] of datasetOrder(digest, train.labels.length).entries()) {
     sets.train.images.set(train.images.subarray(sample * size, (sample + 1) * size), position * size);
