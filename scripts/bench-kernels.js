@@ -235,12 +235,12 @@ async function measureStep(job, bench) {
     let step = 0;
     for (let i = 0; i < repetitions + 2; i++) {
       const { scalars, ...behind } = planSpan(job, step, Math.min(step + spanSteps, job.totalSteps), powers);
-      powers = behind.powers;
+      powers = behind.powers.at(-1);
       const startMs = systemClock.nowMs();
       await node.train(step, scalars);
       const stepMicroseconds = ((systemClock.nowMs() - startMs) * 1000) / scalars.length;
       step += scalars.length;
-      bench.weights.set(node.weights());
+      bench.weights.set(node.state().bank.weights);
       const leafMicroseconds = (await bench.leaves(bench.kernels, spanSteps * bits.batch)) * bits.batch;
       if (i < 2) continue;
       ratios.push(stepMicroseconds / leafMicroseconds);

@@ -66,7 +66,7 @@ class TerminalDisplay implements Display {
     }
     if (event.type === 'start') {
       const unknown = { epoch: `1/${event.epochs}`, rate: '-', loss: '-', accuracy: '-' };
-      this.#bar = this.#bars.create(event.totalSteps, 0, unknown);
+      this.#bar = this.#bars.create(event.totalSteps, event.resumedStep, unknown);
     }
     if (event.type === 'step') {
       this.#bar?.update(event.step, {
@@ -101,6 +101,8 @@ function describe(event: RunEvent): string | undefined {
         `${event.reason}. It is replaced and the step done again; the result does not change.`
       );
     case 'step':
+    case 'checkpoint':
+    case 'interrupted':
     case 'error':
       return undefined;
   }
@@ -113,15 +115,16 @@ function describeStart(event: EventOf<'start'>): string {
     `${colors.bold(model)} (${integer(parameters)} parameters) on ${dataset} ` +
       `(${integer(trainSamples)} training images, ${integer(testSamples)} test images)`,
     `${integer(totalSteps)} steps in ${plural(epochs, 'epoch')}, ${batch} images a step in ${lanes} lanes of ${leaf}; ` +
-      `${plural(event.workers, 'worker')}, engine ${event.engine}, seed ${event.seed}`,
+      `${plural(event.workers, 'worker')}, engine ${event.engine}, seed ${event.seed}` +
+      (event.resumedStep > 0 ? `; going on after step ${integer(event.resumedStep)}` : ''),
   ].join('\n');
 }
 
 function describeEpoch(event: EventOf<'epoch'>): string {
   return (
     `epoch ${event.epoch}  train loss ${event.trainLoss.toFixed(4)}, accuracy ${percent(event.trainAccuracy)}  ` +
-    `test loss ${event.testLoss.toFixed(4)}, accuracy ${percent(event.testAccuracy)}  ` +
-    colors.dim(`${integer(event.imagesPerSecond)} images/s`)
+    `test loss ${event.testLoss.toFixed(4)}, accuracy ${percent(event.testAccuracy)}` +
+    (event.imagesPerSecond > 0 ? colors.dim(`  ${integer(event.imagesPerSecond)} images/s`) : '')
   );
 }
 

@@ -74,6 +74,17 @@ const flags = {
     describe: 'The run folder',
     defaultDescription: 'runs/<model>-<n>',
   },
+  'checkpoint-every': {
+    type: 'string',
+    requiresArg: true,
+    describe: "Steps ('500'), epochs ('2epochs') or seconds ('30s') between checkpoints",
+    defaultDescription: '10s',
+  },
+  resume: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Go on with the run in this folder, to the same bits',
+  },
   json: { type: 'boolean', describe: 'Print one JSON object an event' },
   quiet: { type: 'boolean', describe: 'Print errors only' },
 } as const;
@@ -100,6 +111,7 @@ export const trainCommand: CommandModule<object, Arguments> = {
       .example('$0 train', 'LeNet-5 for 5 epochs with every core')
       .example('$0 train mlp --workers 4 --epochs 10', 'The small network, longer, with 4 threads')
       .example('$0 train lenet5 --seed 7 --json', 'Events for a program to read')
+      .example('$0 train --resume runs/lenet5-1', 'Go on where a run was ended')
       .epilogue(
         'Workers, engine and output decide no bits: the hash is the same for any of them.\n' +
           "LOCKSTEP_INJECT='KIND:thread=1,step=300,phase=PHASE' makes a thread fail there: see docs/faults.md.",
@@ -117,7 +129,7 @@ export const trainCommand: CommandModule<object, Arguments> = {
     };
     process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
     try {
-      await train({ ...options, signal: interrupt.signal, onEvent: event => display.show(event) });
+      for await (const event of train({ ...options, signal: interrupt.signal })) display.show(event);
     } catch (error) {
       if (error instanceof Error) toldErrors.add(error);
       throw error;
@@ -129,7 +141,7 @@ export const trainCommand: CommandModule<object, Arguments> = {
 };
 
 function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
-  const { model, maxSteps, weightDecay, lrSchedule, out } = argv;
+  const { model, maxSteps, weightDecay, lrSchedule, out, checkpointEvery, resume } = argv;
   const { epochs, batch, leaf, optimizer, lr, momentum, nesterov, warmup, seed, engine } = argv;
   const injected = process.env['LOCKSTEP_INJECT'];
   const chosen = {
@@ -149,6 +161,8 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
     seed,
     engine,
     out,
+    checkpointEvery,
+    resume,
   };
   return { ...withoutUndefined(chosen), ...(injected && { inject: injected }) };
 }

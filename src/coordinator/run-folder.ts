@@ -1,19 +1,49 @@
-// The folder of a run: config.json, metrics.jsonl, hashes.txt and weights.safetensors.
+// The folder of a run: config.json, metrics.jsonl, hashes.txt, checkpoints/ and weights.safetensors.
+//
+// A file that must be whole is written under another name, synced and renamed. metrics.jsonl and hashes.txt grow; they
+// are synced before every checkpoint, so what a checkpoint follows from is always there, and what lies behind it
+// is cut off when the run is resumed.
 
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs';
+import { open, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { LockstepError, messageOf } from '../shared/errors.js';
+import { formatHash } from '../shared/hash.js';
+import type { Job } from '../shared/settings.js';
+import { beginning, decodeCheckpoint, type TrainingState } from './checkpoint.js';
+import { lockFolder, lockName } from './folder-lock.js';
+import { requireRun } from './stored-run.js';
+
+const CHECKPOINTS_KEPT = 3;
+const CHECKPOINTS_DIR = 'checkpoints';
+const checkpointName = /^step-(\d+)\.safetensors$/;
+/** A line of hashes.txt: 16 digits and a line end. */
+const HASH_LINE_BYTES = 17;
 
 export class RunFolder {
   readonly dir: string;
   readonly #metrics: number;
   readonly #hashes: number;
+  readonly #unlock: () => void;
 
-  private constructor(dir: string, config: unknown) {
+  private constructor(dir: string, unlock: () => void) {
     this.dir = dir;
-    writeFileSync(join(dir, 'config.json'), `${JSON.stringify(config, null, 2)}\n`, { flag: 'wx' });
-    this.#metrics = openSync(join(dir, 'metrics.jsonl'), 'wx');
-    this.#hashes = openSync(join(dir, 'hashes.txt'), 'wx');
+    this.#unlock = unlock;
+    this.#metrics = openSync(join(dir, 'metrics.jsonl'), 'a');
+    this.#hashes = openSync(join(dir, 'hashes.txt'), 'a');
   }
 
   /**
@@ -21,17 +51,105 @@ export class RunFolder {
    * @throws LOCKSTEP_RUN_EXISTS if `dir` holds anything, LOCKSTEP_RUN_FOLDER if it cannot be written.
    */
   static create(dir: string | undefined, name: string, config: unknown): RunFolder {
-    if (dir !== undefined && existsSync(dir) && explain(dir, () => readdirSync(dir)).length > 0) {
+    if (dir !== undefined && existsSync(dir) && explain(dir, () => readdirSync(dir)).some(isForeign)) {
       throw new LockstepError(
         'LOCKSTEP_RUN_EXISTS',
-        `${resolve(dir)} already holds files: name another folder with --out, or remove it.`,
+        `${resolve(dir)} already holds files: name another folder with --out, go on with its run with --resume, or remove it.`,
       );
     }
     const made = dir ?? nextFolder(name);
-    return explain(made, () => {
+    const folder = explain(made, () => {
       makeFolder(resolve(made));
-      return new RunFolder(resolve(made), config);
+      return RunFolder.#enter(resolve(made));
     });
+    folder.writeConfig(config);
+    return folder;
+  }
+
+  /**
+   * Takes the folder of an earlier run.
+   * @throws LOCKSTEP_RUN_MISSING, LOCKSTEP_RUN_LOCKED, LOCKSTEP_RUN_FOLDER
+   */
+  static reopen(dir: string): RunFolder {
+    requireRun(dir);
+    return explain(dir, () => RunFolder.#enter(resolve(dir)));
+  }
+
+  static #enter(dir: string): RunFolder {
+    const unlock = lockFolder(dir);
+    try {
+      if (!existsSync(join(dir, CHECKPOINTS_DIR))) mkdirSync(join(dir, CHECKPOINTS_DIR));
+      for (const folder of [dir, join(dir, CHECKPOINTS_DIR)]) {
+        for (const name of readdirSync(folder)) if (name.endsWith('.part')) rmSync(join(folder, name));
+      }
+      return new RunFolder(dir, unlock);
+    } catch (error) {
+      unlock();
+      throw error;
+    }
+  }
+
+  writeConfig(config: unknown): void {
+    const text = `${JSON.stringify(config, null, 2)}\n`;
+    explain(this.dir, () => replaceFile(join(this.dir, 'config.json'), text));
+  }
+
+  /** @throws LOCKSTEP_RUN_FOLDER if the disk has no room for what the run will write at the same time */
+  checkSpace(checkpointBytes: number): void {
+    const neededBytes = (CHECKPOINTS_KEPT + 2) * checkpointBytes;
+    const freeBytes = explain(this.dir, () => {
+      const { bavail, bsize } = statfsSync(this.dir);
+      return bavail * bsize;
+    });
+    if (freeBytes < neededBytes) {
+      throw folderError(
+        this.dir,
+        `its checkpoints need ${mebibytes(neededBytes)}, and the disk has ${mebibytes(freeBytes)} free`,
+      );
+    }
+  }
+
+  /**
+   * The newest checkpoint that is whole and agrees with hashes.txt, or the beginning if there never was one. What was
+   * written after it is cut off: its steps will be done again. Files that cannot be used get the ending `.damaged`.
+   * @throws LOCKSTEP_FILE_DAMAGED if there are checkpoints and none can be used
+   */
+  restore(job: Job, onDamaged: (message: string) => void): TrainingState {
+    const dir = join(this.dir, CHECKPOINTS_DIR);
+    const problems: string[] = [];
+    const candidates = this.#checkpoints();
+    const newestStep = candidates.length > 0 ? stepOf(candidates[0]) : 0;
+    if (newestStep > job.totalSteps) {
+      throw new LockstepError(
+        'LOCKSTEP_RESUME_SETTING',
+        `The run has done ${newestStep} steps already, and these settings make ${job.totalSteps}: raise epochs or maxSteps.`,
+      );
+    }
+    for (const name of candidates) {
+      const path = join(dir, name);
+      try {
+        const state = decodeCheckpoint(job, readFileSync(path), path);
+        this.#cut(state);
+        for (const [index, problem] of problems.entries()) {
+          const damaged = join(dir, candidates[index]);
+          explain(this.dir, () => renameSync(damaged, `${damaged}.damaged`));
+          onDamaged(`${problem} The checkpoint before it is used.`);
+        }
+        return state;
+      } catch (error) {
+        if (!(error instanceof LockstepError && error.code === 'LOCKSTEP_FILE_DAMAGED')) throw error;
+        problems.push(error.message);
+      }
+    }
+    if (problems.length > 0) {
+      throw new LockstepError(
+        'LOCKSTEP_FILE_DAMAGED',
+        `No checkpoint of ${this.dir} can be used. ${problems.join(' ')} Remove its folder ${CHECKPOINTS_DIR} to begin the run again.`,
+      );
+    }
+    const state = beginning(job);
+    this.#cut(state);
+    return state;
   }
 
   /** Appends objects to metrics.jsonl, a line each. */
@@ -44,23 +162,111 @@ export class RunFolder {
     this.#append(this.#hashes, hashes.map(hash => `${hash}\n`).join(''));
   }
 
+  /** Keeps a checkpoint, and of the older ones the newest. Gives its name in the folder. */
+  async saveCheckpoint(step: number, file: Uint8Array): Promise<string> {
+    const name = `step-${String(step).padStart(9, '0')}.safetensors`;
+    const dir = join(this.dir, CHECKPOINTS_DIR);
+    const path = join(dir, name);
+    const part = `${path}.part`;
+    try {
+      fsyncSync(this.#metrics);
+      fsyncSync(this.#hashes);
+      const handle = await open(part, 'w');
+      try {
+        await handle.writeFile(file);
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+      await rename(part, path);
+      syncFolder(dir);
+      for (const old of this.#checkpoints().slice(CHECKPOINTS_KEPT)) await rm(join(dir, old));
+    } catch (error) {
+      await rm(part, { force: true });
+      throw folderError(this.dir, error);
+    }
+    return `${CHECKPOINTS_DIR}/${name}`;
+  }
+
   /** Under its name the file is whole or absent. */
   saveWeights(file: Uint8Array): void {
-    const path = join(this.dir, 'weights.safetensors');
-    explain(this.dir, () => {
-      writeFileSync(`${path}.part`, file);
-      renameSync(`${path}.part`, path);
-    });
+    explain(this.dir, () => replaceFile(join(this.dir, 'weights.safetensors'), file));
   }
 
   close(): void {
     closeSync(this.#metrics);
     closeSync(this.#hashes);
+    this.#unlock();
+  }
+
+  /** Names, newest first. */
+  #checkpoints(): string[] {
+    const steps = readdirSync(join(this.dir, CHECKPOINTS_DIR)).filter(name => checkpointName.test(name));
+    return steps.toSorted((a, b) => stepOf(b) - stepOf(a));
+  }
+
+  /**
+   * Ends hashes.txt and metrics.jsonl with the last step of `state`; its evaluation is done again.
+   * @throws LOCKSTEP_FILE_DAMAGED if they do not reach so far, or have another hash
+   */
+  #cut({ step, hash }: TrainingState): void {
+    const fail = (file: string, what: string): never => {
+      throw new LockstepError('LOCKSTEP_FILE_DAMAGED', `${join(this.dir, file)} ${what}.`);
+    };
+    const hashes = explain(this.dir, () => readFileSync(join(this.dir, 'hashes.txt')));
+    const hashesEnd = step * HASH_LINE_BYTES;
+    if (step > 0) {
+      const line = hashes.toString('latin1', hashesEnd - HASH_LINE_BYTES, hashesEnd);
+      if (line !== `${formatHash(hash)}\n`)
+        fail('hashes.txt', `has not the hash of step ${step} in its line ${step}`);
+    }
+    const metrics = explain(this.dir, () => readFileSync(join(this.dir, 'metrics.jsonl')));
+    const { end, steps } = metricsUpTo(metrics, step);
+    if (steps !== step) fail('metrics.jsonl', `has ${steps} of the first ${step} steps`);
+    explain(this.dir, () => {
+      ftruncateSync(this.#hashes, hashesEnd);
+      ftruncateSync(this.#metrics, end);
+    });
   }
 
   #append(descriptor: number, text: string): void {
     explain(this.dir, () => writeFileSync(descriptor, text));
   }
+}
+
+/** Where the lines end that lie before the evaluation after `step`, and how many of them are steps. */
+function metricsUpTo(file: Buffer, step: number): { end: number; steps: number } {
+  let end = 0;
+  let steps = 0;
+  for (let next = file.indexOf('\n') + 1; next > 0; next = file.indexOf('\n', end) + 1) {
+    const line = parseMetric(file.toString('utf8', end, next));
+    if (line === undefined) break;
+    if (line.type === 'step' ? line.step > step : line.step >= step) break;
+    if (line.type === 'step') steps++;
+    end = next;
+  }
+  return { end, steps };
+}
+
+function parseMetric(line: string): { type: string; step: number } | undefined {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}
+
+function mebibytes(bytes: number): string {
+  return `${Math.ceil(bytes / 1_048_576)} MiB`;
+}
+
+function stepOf(name: string): number {
+  return Number(checkpointName.exec(name)![1]);
+}
+
+/** What another than a run that ended before its config was written has left in a folder. */
+function isForeign(name: string): boolean {
+  return !(lockName.test(name) || name.endsWith('.part') || name === CHECKPOINTS_DIR);
 }
 
 /** `runs/<name>-<n>`: mkdir without `recursive` fails on a folder that another process has just made. */
@@ -86,18 +292,45 @@ function makeFolder(dir: string): void {
   mkdirSync(dir);
 }
 
+/** Under its name the file is, at any moment, whole: the old one or the new one. */
+function replaceFile(path: string, content: string | Uint8Array): void {
+  const part = `${path}.part`;
+  const descriptor = openSync(part, 'w');
+  try {
+    writeFileSync(descriptor, content);
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+  renameSync(part, path);
+  syncFolder(dirname(path));
+}
+
+/** So that a rename survives a loss of power. Windows has no such call, and keeps names by itself. */
+function syncFolder(dir: string): void {
+  if (process.platform === 'win32') return;
+  const descriptor = openSync(dir, 'r');
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
 function explain<T>(dir: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    throw folderError(dir, error);
+    throw error instanceof LockstepError ? error : folderError(dir, error);
   }
 }
 
 function folderError(dir: string, cause: unknown): LockstepError {
+  const isFull = cause instanceof Error && 'code' in cause && cause.code === 'ENOSPC';
+  const advice = isFull ? 'Free some space, and resume the run.' : 'Name another with --out.';
   return new LockstepError(
     'LOCKSTEP_RUN_FOLDER',
-    `Cannot write the run folder ${resolve(dir)}: ${messageOf(cause)}. Name another with --out.`,
+    `Cannot write the run folder ${resolve(dir)}: ${messageOf(cause)}. ${advice}`,
     { cause },
   );
 }

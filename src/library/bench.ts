@@ -13,10 +13,10 @@ import type { Dataset } from '../shared/dataset.js';
 import { compileModel } from '../shared/model.js';
 import type { LocalNode } from '../shared/node.js';
 import { initialBetaPowers } from '../shared/optimizer.js';
-import { presetSpec } from '../shared/presets.js';
 import {
   createJob,
   parseSettings,
+  modelOf,
   resolveSettings,
   trainSettingsSchema,
   wholeNumber,
@@ -116,7 +116,7 @@ export async function bench({ onProgress, ...chosen }: BenchOptions = {}): Promi
     });
   });
   const dataset = loadMnist();
-  const compiled = compileModel(presetSpec(settings.model, dataset.classes), dataset.shape, dataset.classes);
+  const compiled = compileModel(modelOf(settings, dataset.classes), dataset.shape, dataset.classes);
   const entries = candidates.map(candidate => {
     const job = createJob(candidate, compiled, dataset, F32_PROFILE);
     const threads = candidate.workers === 'auto' ? cores : candidate.workers;
@@ -146,7 +146,7 @@ export async function bench({ onProgress, ...chosen }: BenchOptions = {}): Promi
     return rowOf(configuration, measured, alone?.measured);
   });
   return {
-    model: settings.model,
+    model: compiled.spec.name,
     dataset: dataset.name,
     engine: settings.engine,
     cores,
@@ -221,7 +221,7 @@ export async function measure(
     do {
       const span = nextSpan();
       const results = await node.train(tally.steps, span.scalars);
-      powers = span.powers;
+      powers = span.powers.at(-1)!;
       const spanMs = clock.nowMs() - nowMs;
       nowMs += spanMs;
       tally.add(results, spanMs);

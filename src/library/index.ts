@@ -10,6 +10,9 @@ export {
 export { describeModel, type LayerDescription, type ModelDescription } from './describe.js';
 export type { Advice, BenchRow, Configuration, Limit, Spread } from './scaling.js';
 export { train, type TrainOptions } from './train.js';
+export type { Training, TrainResult, Weights } from './training.js';
+export type { DatasetContent, LabelledImages } from '../shared/dataset.js';
+export type { LayerSpec, ModelSpec } from '../shared/model.js';
 export { LockstepError, type ErrorCode } from '../shared/errors.js';
 export type { EventOf, RunEvent, RunResult, ThreadReport } from '../shared/events.js';
 export type { TrainSettings } from '../shared/settings.js';

@@ -1,97 +1,108 @@
 // `train`: puts the parts together. Everything the command line does is this call.
 
 import { availableParallelism } from 'node:os';
+import { beginning, encodeCheckpoint, type TrainingState } from '../coordinator/checkpoint.js';
 import { loadMnist } from '../coordinator/mnist.js';
-import { run } from '../coordinator/run.js';
+import { run, type RunOutcome, type RunParts } from '../coordinator/run.js';
 import { RunFolder } from '../coordinator/run-folder.js';
+import type { TensorValues } from '../coordinator/safetensors.js';
+import { isFinished, readRunConfig, runConfig } from '../coordinator/stored-run.js';
 import { systemClock } from '../shared/clock.js';
+import { createDataset, type Dataset, type DatasetContent } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
-import type { RunEvent, RunEventBody, RunResult } from '../shared/events.js';
+import type { RunEventBody } from '../shared/events.js';
 import { parseFault, type Fault } from '../shared/faults.js';
-import { compileModel } from '../shared/model.js';
-import { presetSpec } from '../shared/presets.js';
-import { createJob, resolveSettings, type Job, type TrainSettings } from '../shared/settings.js';
+import { compileModel, type ModelSpec } from '../shared/model.js';
+import { checkResume } from '../shared/resume.js';
+import {
+  createJob,
+  modelOf,
+  resolveSettings,
+  resumedSettings,
+  type Job,
+  type TrainSettings,
+} from '../shared/settings.js';
 import { F32_PROFILE } from '../worker/engines/engine.js';
 import { createPool } from '../worker/pool.js';
+import { startTraining, type Training, type Weights } from './training.js';
 
 export interface TrainOptions extends Partial<TrainSettings> {
-  /** Is told everything that happens, in order. */
-  readonly onEvent?: (event: RunEvent) => void;
-  /** Ends the run at the next step boundary; the promise then rejects with LOCKSTEP_INTERRUPTED. */
+  /** Images and labels as arrays, in the place of MNIST. */
+  readonly dataset?: DatasetContent;
+  /** The folder of a run to go on with. Settings that are not named are those that it was begun with. */
+  readonly resume?: string | undefined;
+  /** Ends the run at the next step boundary, saved; the promise then rejects with LOCKSTEP_INTERRUPTED. */
   readonly signal?: AbortSignal;
   /** A fault to inject, in the form of `docs/faults.md`. */
   readonly inject?: string | undefined;
 }
 
 /**
- * Trains a model on MNIST with worker threads of this process, and keeps the result in a run folder.
- * @throws LockstepError with a code of `docs/errors.md`, after an `error` event that says the same
+ * Trains a model with worker threads of this process, and keeps the result in a run folder. Prints nothing.
+ * @throws LockstepError with a code of `docs/errors.md`, after an event that says the same
  */
-export async function train(options: TrainOptions = {}): Promise<RunResult> {
-  const { onEvent, ...rest } = options;
-  const startMs = systemClock.nowMs();
-  let lastStep = 0;
-  const emit = (event: RunEventBody, step = lastStep): void => {
-    lastStep = step;
-    onEvent?.({ ...event, step, timeMs: systemClock.nowMs() - startMs });
-  };
-  try {
-    const result = await trainJob(rest, startMs, emit);
-    emit({ type: 'done', ...result }, result.steps);
-    return result;
-  } catch (error) {
-    const code = error instanceof LockstepError ? error.code : 'LOCKSTEP_INTERNAL';
-    emit({ type: 'error', code, message: messageOf(error) });
-    throw error;
-  }
+export function train(options: TrainOptions = {}): Training {
+  const { signal: callerSignal, ...rest } = options;
+  return startTraining(async (tell, signal) => {
+    const startMs = systemClock.nowMs();
+    let lastStep = 0;
+    const emit = (event: RunEventBody, step = lastStep): void => {
+      lastStep = step;
+      tell({ ...event, step, timeMs: systemClock.nowMs() - startMs });
+    };
+    try {
+      const { result, weights } = await trainJob(rest, { startMs, emit, signal });
+      emit({ type: 'done', ...result }, result.steps);
+      return { ...result, weights: namedWeights(weights) };
+    } catch (error) {
+      const code = error instanceof LockstepError ? error.code : 'LOCKSTEP_INTERNAL';
+      if (code !== 'LOCKSTEP_INTERRUPTED') emit({ type: 'error', code, message: messageOf(error) });
+      throw error;
+    }
+  }, callerSignal);
 }
 
+function namedWeights(tensors: readonly TensorValues[]): Weights {
+  return Object.fromEntries(tensors.map(({ name, shape, values }) => [name, { shape, values }]));
+}
+
+type Watcher = Pick<RunParts, 'startMs' | 'signal'> & {
+  readonly emit: (event: RunEventBody, step?: number) => void;
+};
+
 async function trainJob(
-  { signal, inject, ...chosen }: Omit<TrainOptions, 'onEvent'>,
-  startMs: number,
-  emit: (event: RunEventBody, step?: number) => void,
-): Promise<RunResult> {
-  const settings = resolveSettings(chosen);
+  { inject, resume, dataset: content, ...chosen }: Omit<TrainOptions, 'signal'>,
+  watcher: Watcher,
+): Promise<RunOutcome> {
+  const { emit } = watcher;
   const fault = inject === undefined ? undefined : parseFault(inject);
-  const cores = availableParallelism();
-  const threads = settings.workers === 'auto' ? cores : settings.workers;
-  const dataset = loadMnist();
-  const model = compileModel(presetSpec(settings.model, dataset.classes), dataset.shape, dataset.classes);
-  const job = createJob(settings, model, dataset, F32_PROFILE);
-  const folder = RunFolder.create(settings.out, settings.model, runConfig(job, threads));
+  const damaged: string[] = [];
+  const begun =
+    resume === undefined
+      ? begin(chosen, content)
+      : goOn(resume, chosen, content, message => damaged.push(message));
+  const { job, dataset, folder, from } = begun;
   try {
-    emit({
-      type: 'start',
-      model: settings.model,
-      parameters: model.parameterCount,
-      dataset: dataset.name,
-      trainSamples: dataset.train.labels.length,
-      testSamples: dataset.test.labels.length,
-      epochs: Math.ceil(job.totalSteps / job.stepsPerEpoch),
-      totalSteps: job.totalSteps,
-      stepsPerEpoch: job.stepsPerEpoch,
-      batch: job.bits.batch,
-      leaf: job.bits.leaf,
-      lanes: job.lanes,
-      workers: threads,
-      engine: settings.engine,
-      profile: job.bits.profile,
-      seed: settings.seed,
-      runDir: folder.dir,
-    });
-    for (const message of warnings(chosen, job, threads, fault)) emit({ type: 'warning', message });
+    folder.checkSpace(encodeCheckpoint(job, from).length);
+    const cores = availableParallelism();
+    const threads = job.settings.workers === 'auto' ? cores : job.settings.workers;
+    emit({ type: 'start', ...describeStart(begun, threads) }, from.step);
+    for (const message of [...damaged, ...warnings(chosen, job, threads, fault)]) {
+      emit({ type: 'warning', message });
+    }
     const node = await createPool({
       job,
       dataset,
       threads,
       cores,
+      state: from,
       clock: systemClock,
       fault,
       onWarning: message => emit({ type: 'warning', message }),
       onThreadLost: ({ step, ...lost }) => emit({ type: 'thread-lost', ...lost }, step),
     });
     try {
-      return await run({ job, node, folder, clock: systemClock, startMs, emit, signal });
+      return await run({ job, node, folder, from, clock: systemClock, ...watcher });
     } finally {
       await node.close();
     }
@@ -100,9 +111,90 @@ async function trainJob(
   }
 }
 
-/** What `config.json` keeps: every setting, and apart from them exactly those that decide bits. */
-function runConfig({ settings, bits, normalization, totalSteps }: Job, workers: number): object {
-  return { settings: { ...settings, workers, leaf: bits.leaf }, bits, normalization, totalSteps };
+interface Begun {
+  readonly job: Job;
+  readonly dataset: Dataset;
+  readonly folder: RunFolder;
+  readonly from: TrainingState;
+}
+
+function begin(chosen: Partial<TrainSettings>, content: DatasetContent | undefined): Begun {
+  const settings = resolveSettings(chosen);
+  const dataset = datasetOf(content);
+  const job = jobOf(settings, modelOf(settings, dataset.classes), dataset);
+  const config = runConfig(job, dataset.name, content !== undefined);
+  const folder = RunFolder.create(settings.out, job.model.spec.name, config);
+  return { job, dataset, folder, from: beginning(job) };
+}
+
+function goOn(
+  dir: string,
+  chosen: Partial<TrainSettings>,
+  content: DatasetContent | undefined,
+  onDamaged: (message: string) => void,
+): Begun {
+  if (chosen.out !== undefined) {
+    throw new LockstepError('LOCKSTEP_RESUME_SETTING', 'A resumed run stays in its folder: leave out away.');
+  }
+  const folder = RunFolder.reopen(dir);
+  try {
+    const stored = readRunConfig(dir);
+    if (stored.dataset.isGiven && content === undefined) {
+      throw new LockstepError(
+        'LOCKSTEP_RESUME_SETTING',
+        `The run ${folder.dir} was begun with arrays as its dataset (${stored.dataset.name}): hand them over again.`,
+      );
+    }
+    const settings = resumedSettings(stored.settings, chosen);
+    const dataset = datasetOf(content);
+    const spec = chosen.model === undefined ? stored.model : modelOf(settings, dataset.classes);
+    const job = jobOf(settings, spec, dataset);
+    checkResume(stored, chosen, job);
+    if (isFinished(dir) && job.totalSteps <= stored.totalSteps) {
+      throw new LockstepError(
+        'LOCKSTEP_RUN_FINISHED',
+        `The run ${folder.dir} has done its ${stored.totalSteps} steps. More epochs can be added with --epochs ` +
+          'where the learning rate does not depend on their number (--lr-schedule constant).',
+      );
+    }
+    const from = folder.restore(job, onDamaged);
+    folder.writeConfig(runConfig(job, dataset.name, content !== undefined));
+    return { job, dataset, folder, from };
+  } catch (error) {
+    folder.close();
+    throw error;
+  }
+}
+
+function datasetOf(content: DatasetContent | undefined): Dataset {
+  return content === undefined ? loadMnist() : createDataset({ name: 'arrays', ...content });
+}
+
+function jobOf(settings: TrainSettings, spec: ModelSpec, dataset: Dataset): Job {
+  return createJob(settings, compileModel(spec, dataset.shape, dataset.classes), dataset, F32_PROFILE);
+}
+
+function describeStart({ job, dataset, folder, from }: Begun, workers: number) {
+  const { settings, model, bits, lanes, stepsPerEpoch, totalSteps } = job;
+  return {
+    model: model.spec.name,
+    parameters: model.parameterCount,
+    dataset: dataset.name,
+    trainSamples: dataset.train.labels.length,
+    testSamples: dataset.test.labels.length,
+    epochs: Math.ceil(totalSteps / stepsPerEpoch),
+    totalSteps,
+    stepsPerEpoch,
+    batch: bits.batch,
+    leaf: bits.leaf,
+    lanes,
+    workers,
+    engine: settings.engine,
+    profile: bits.profile,
+    seed: settings.seed,
+    runDir: folder.dir,
+    resumedStep: from.step,
+  };
 }
 
 function warnings(

@@ -20,6 +20,9 @@ export interface Dataset {
   readonly test: LabelledImages;
 }
 
+/** A dataset as a caller of the library hands it over. */
+export type DatasetContent = Omit<Dataset, 'digest' | 'name'> & { readonly name?: string };
+
 export type SetName = 'train' | 'test';
 
 /** So many samples have exact loss sums, see `LOSS_BOUND`. */

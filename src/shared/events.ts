@@ -45,6 +45,8 @@ export type RunEventBody =
       readonly profile: string;
       readonly seed: number;
       readonly runDir: string;
+      /** Updates done before this process began, of a resumed run. */
+      readonly resumedStep: number;
     }
   | {
       readonly type: 'step';
@@ -71,6 +73,19 @@ export type RunEventBody =
       readonly hash: string;
     }
   | { readonly type: 'warning'; readonly message: string }
+  | {
+      /** The state after `step` updates is safe on the disk. */
+      readonly type: 'checkpoint';
+      /** In the run folder. */
+      readonly file: string;
+    }
+  | {
+      /** Ended by a signal, or by the caller; the run can be resumed. */
+      readonly type: 'interrupted';
+      readonly runDir: string;
+      /** The command that goes on with it. */
+      readonly resume: string;
+    }
   | {
       readonly type: 'thread-lost';
       readonly thread: number;

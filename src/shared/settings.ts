@@ -1,11 +1,12 @@
 // The settings of a run: what a user may choose, defaults, and which of them decide bits.
 
 import * as v from 'valibot';
+import { checkpointEveryPattern } from './checkpoint-policy.js';
 import { LockstepError } from './errors.js';
 import { normalizationOf, type Dataset, type Normalization } from './dataset.js';
 import { initialHash } from './hash.js';
-import type { Model } from './model.js';
-import { presetNames, presets } from './presets.js';
+import { modelSpecSchema, type Model, type ModelSpec } from './model.js';
+import { presetNames, presets, presetSpec } from './presets.js';
 import { defaultLeaf, Schedule } from './schedule.js';
 
 /** Schemas whose issues carry, as their message, what was expected. */
@@ -27,13 +28,19 @@ function oneOf<const Names extends readonly string[]>(names: Names) {
   return v.picklist(names, `one of ${names.join(', ')}`);
 }
 
+const checkpointEveryForm = "steps ('500'), epochs ('2epochs') or seconds ('30s')";
+
 export const optimizerNames = ['sgd', 'adam', 'adamw'] as const;
 export const learningRateScheduleNames = ['constant', 'cosine', 'one-cycle'] as const;
 export const engineNames = ['wasm', 'reference'] as const;
 
 /** Everything `train` accepts, by the names of the flags. */
 export const trainSettingsSchema = v.strictObject({
-  model: oneOf(presetNames),
+  /** The name of a preset, or a list of layers. */
+  model: v.union(
+    [oneOf(presetNames), modelSpecSchema],
+    `one of ${presetNames.join(', ')}, or a list of layers`,
+  ),
   /** Worker threads; 'auto' is one for each core. */
   workers: v.union([v.literal('auto'), wholeNumber(1, 256)], "a whole number from 1 to 256, or 'auto'"),
   epochs: wholeNumber(1),
@@ -53,6 +60,11 @@ export const trainSettingsSchema = v.strictObject({
   warmup: v.optional(wholeNumber(0)),
   seed: wholeNumber(0),
   engine: oneOf(engineNames),
+  /** Steps, epochs or seconds between checkpoints: `500`, `2epochs`, `30s`. */
+  checkpointEvery: v.pipe(
+    v.string(checkpointEveryForm),
+    v.regex(checkpointEveryPattern, checkpointEveryForm),
+  ),
   /** The run folder; by default `runs/<model>-<n>` in the working directory. */
   out: v.optional(v.pipe(v.string('a path'), v.minLength(1, 'a path'))),
 });
@@ -74,6 +86,7 @@ const defaults: TrainSettings = {
   lrSchedule: 'one-cycle',
   seed: 1,
   engine: 'wasm',
+  checkpointEvery: '10s',
 };
 
 /** The peak learning rate where the user names another optimizer and no rate: these belong together. */
@@ -84,13 +97,29 @@ const sgdLearningRate = 0.05;
  * @throws LOCKSTEP_BAD_SETTING naming the setting.
  */
 export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
-  const preset = presets[chosen.model ?? defaults.model];
-  const settings = parseSettings(trainSettingsSchema, {
+  const { model = defaults.model } = chosen;
+  return checkSettings({
     ...defaults,
-    ...preset?.settings,
+    ...(typeof model === 'string' && presets[model]?.settings),
     ...(chosen.optimizer === 'sgd' && { lr: sgdLearningRate }),
-    ...Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined)),
+    ...definedOf(chosen),
   });
+}
+
+/**
+ * The settings of a resumed run: chosen, then those that it was begun with.
+ * @throws LOCKSTEP_BAD_SETTING naming the setting.
+ */
+export function resumedSettings(stored: TrainSettings, chosen: Partial<TrainSettings>): TrainSettings {
+  return checkSettings({ ...stored, ...definedOf(chosen) });
+}
+
+function definedOf(chosen: Partial<TrainSettings>): object {
+  return Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined));
+}
+
+function checkSettings(values: object): TrainSettings {
+  const settings = parseSettings(trainSettingsSchema, values);
   const leaf = settings.leaf ?? defaultLeaf(settings.batch);
   if (settings.batch % leaf !== 0) {
     throw new LockstepError(
@@ -191,6 +220,11 @@ export interface BitSettings {
   readonly seed: number;
   readonly optimizer: OptimizerConfig;
   readonly learningRate: LearningRateConfig;
+}
+
+/** The layers of a run on a dataset with `classes` classes. */
+export function modelOf({ model }: Pick<TrainSettings, 'model'>, classes: number): ModelSpec {
+  return typeof model === 'string' ? presetSpec(model, classes) : model;
 }
 
 /** A training, fully decided: what the coordinator runs and every node is told. */

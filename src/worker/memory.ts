@@ -31,6 +31,8 @@ export const control = {
   tableStep: 1 * LINE_WORDS + 4,
   /** Not 0: everyone parks. Every wait watches it. */
   stop: 2 * LINE_WORDS,
+  /** Not 0: training ends with this step, an evaluation at once. */
+  cut: 2 * LINE_WORDS + 1,
   /** The barrier: how many have arrived, and a word that changes when all have, or at a stop. */
   arrived: 3 * LINE_WORDS,
   generation: 4 * LINE_WORDS,

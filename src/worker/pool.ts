@@ -13,12 +13,18 @@ import { LockstepError, messageOf } from '../shared/errors.js';
 import { gradientBound } from '../shared/exact-sum.js';
 import type { ThreadReport } from '../shared/events.js';
 import { phases, type Fault } from '../shared/faults.js';
-import { initialWeights } from '../shared/initial-weights.js';
 import { sizeOf } from '../shared/shape.js';
-import type { Evaluation, LocalNode, LostThread, StepResult } from '../shared/node.js';
+import {
+  initialState,
+  type LocalNode,
+  type LostThread,
+  type NodeState,
+  type StepResult,
+  type Sums,
+} from '../shared/node.js';
 import type { UpdateScalars } from '../shared/optimizer.js';
 import { datasetOrder, Schedule } from '../shared/schedule.js';
-import { jobHash, type Job } from '../shared/settings.js';
+import type { Job } from '../shared/settings.js';
 import { loadKernelModule } from './kernels.js';
 import {
   commands,
@@ -48,10 +54,14 @@ const LOSS_LIMIT = 5;
 /** How long a thread spins at a barrier: leaves end within some tens of microseconds of each other. */
 const SPIN_MS = 0.035;
 
+const bankVectors = ['weights', 'first', 'second'] as const;
+
 export interface PoolOptions {
   readonly job: Job;
   readonly dataset: Dataset;
   readonly threads: number;
+  /** What training begins from; by default the job's initial weights. */
+  readonly state?: NodeState | undefined;
   /** Cores of the machine: threads spin at barriers only if each has one. */
   readonly cores: number;
   readonly clock: Clock;
@@ -90,8 +100,10 @@ export async function createPool(options: PoolOptions): Promise<LocalNode> {
   const memory = createMemory(layout);
   const views = viewMemory(memory, layout, plan);
   loadDataset(dataset, views.sets);
-  views.banks[0].weights.set(initialWeights(model, bits.seed));
-  const pool = new Pool(options, views, {
+  const { step, hash, bank } = options.state ?? initialState(job);
+  for (const name of bankVectors) views.banks[step & 1][name].set(bank[name]);
+  views.control[control.published] = step;
+  const pool = new Pool(options, views, hash, {
     memory,
     kernelModule: loadKernelModule(),
     layout,
@@ -138,13 +150,13 @@ class Pool implements LocalNode {
   /** Looks again whether what is waited for has come true. */
   #look: () => void = () => {};
 
-  constructor(options: PoolOptions, views: Views, task: ThreadTaskCommon) {
+  constructor(options: PoolOptions, views: Views, hash: bigint, task: ThreadTaskCommon) {
     this.threads = options.threads;
     this.#options = options;
     this.#views = views;
     this.#task = task;
     this.#schedule = new Schedule(task.schedule);
-    this.#hash = jobHash(options.job);
+    this.#hash = hash;
     this.#faultsLeft = options.fault?.times ?? 0;
     this.#piscina = new Piscina({
       filename: new URL('thread.js', import.meta.url).href,
@@ -172,16 +184,19 @@ class Pool implements LocalNode {
     const endStep = firstStep + scalars.length;
     this.#setSteps(firstStep, scalars);
     let failedBefore = '';
-    for (let step = firstStep; step < endStep;) {
+    let step = firstStep;
+    words[control.cut] = 0;
+    for (let isOver = false; !isOver;) {
       await this.#command(commands.train, () => {
         words[control.firstStep] = step;
         words[control.endStep] = endStep;
       });
+      isOver = words[control.stop] === 0;
       if (Atomics.load(words, control.published) > step) this.#lossesInARow = 0;
       step = Atomics.load(words, control.published);
-      failedBefore = this.#checkFailure(failedBefore, step === endStep);
+      failedBefore = this.#checkFailure(failedBefore, isOver);
     }
-    const results = scalars.map((_, index) => {
+    const results = Array.from({ length: step - firstStep }, (_, index) => {
       const at = (index + 1) * STEP_NUMBERS;
       return {
         lossSum: steps[at + stepField.lossSum],
@@ -210,8 +225,7 @@ class Pool implements LocalNode {
 
   async race(firstStep: number, scalars: readonly UpdateScalars[], durationMs: number): Promise<number> {
     const { control: words, banks } = this.#views;
-    const bank = banks[words[control.published] & 1];
-    const held = { weights: bank.weights.slice(), first: bank.first.slice(), second: bank.second.slice() };
+    const held = this.state().bank;
     const before = this.reports();
     let stopTimer: (() => void) | undefined;
     this.#setSteps(firstStep, scalars);
@@ -221,7 +235,7 @@ class Pool implements LocalNode {
       stopTimer = this.#options.clock.every(durationMs, () => stopAll(words));
     });
     stopTimer?.();
-    for (const name of ['weights', 'first', 'second'] as const) bank[name].set(held[name]);
+    for (const name of bankVectors) banks[words[control.published] & 1][name].set(held[name]);
     const samplesInSpan = scalars.reduce((sum, _, i) => sum + this.#schedule.samplesInStep(firstStep + i), 0);
     const samplesInLeaf = samplesInSpan / (scalars.length * this.#schedule.lanes);
     return this.reports().reduce((rate, { leaves, busyMs }, thread) => {
@@ -232,9 +246,10 @@ class Pool implements LocalNode {
     }, 0);
   }
 
-  async evaluate(set: SetName): Promise<Evaluation> {
+  async evaluate(set: SetName): Promise<Sums | undefined> {
     const { control: words, threads } = this.#views;
     let failedBefore = '';
+    words[control.cut] = 0;
     for (let isDone = false; !isDone;) {
       await this.#command(commands.evaluate, () => {
         words[control.set] = setNames.indexOf(set);
@@ -243,6 +258,7 @@ class Pool implements LocalNode {
       failedBefore = this.#checkFailure(failedBefore, isDone);
     }
     this.#lossesInARow = 0;
+    if (words[control.cut] !== 0) return undefined;
     const total = (number: number): number => threads.reduce((sum, { numbers }) => sum + numbers[number], 0);
     return {
       lossSum: total(threadNumber.lossSum),
@@ -251,9 +267,19 @@ class Pool implements LocalNode {
     };
   }
 
-  weights(): Float32Array {
+  cut(): void {
+    Atomics.store(this.#views.control, control.cut, 1);
+  }
+
+  state(): NodeState {
     const { control: words, banks } = this.#views;
-    return banks[words[control.published] & 1].weights.slice(0, this.#task.plan.model.parameterCount);
+    const step = words[control.published];
+    const { weights, first, second } = banks[step & 1];
+    return {
+      step,
+      hash: this.#hash,
+      bank: { weights: weights.slice(), first: first.slice(), second: second.slice() },
+    };
   }
 
   reports(): ThreadReport[] {

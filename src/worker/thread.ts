@@ -350,6 +350,7 @@ export async function runThread(task: ThreadTask): Promise<void> {
     kernels.chainHash(previous, layout.steps + at * 8, step + 1, layout.digests, blocks);
     views.steps[at + stepField.lossSum] = sumOverThreads(threadNumber.lossSum);
     views.steps[at + stepField.correct] = sumOverThreads(threadNumber.correct);
+    if (Atomics.load(words, control.cut) !== 0) words[control.endStep] = step + 1;
     Atomics.store(words, control.published, step + 1);
   }
 
@@ -366,7 +367,7 @@ export async function runThread(task: ThreadTask): Promise<void> {
     await engine.useWeights(views.banks[step & 1].weights);
     own.numbers[threadNumber.lossSum] = 0;
     own.numbers[threadNumber.correct] = 0;
-    while (!isStopped()) {
+    while (!isStopped() && Atomics.load(words, control.cut) === 0) {
       const from = Atomics.add(words, control.nextLeaf, 1) * EVALUATION_LEAF;
       if (from >= samples) break;
       const length = Math.min(EVALUATION_LEAF, samples - from);

@@ -111,6 +111,7 @@ test('an epoch event has running and measured figures, and the run folder keeps 
     const dir = join(cwd, 'kept');
     assert.equal(done.runDir, dir);
     assert.deepEqual(readdirSync(dir).toSorted(), [
+      'checkpoints',
       'config.json',
       'hashes.txt',
       'metrics.jsonl',
@@ -218,11 +219,11 @@ test('a fault that cannot be read is bad usage', async () => {
   assert.match(stderr, /^LOCKSTEP_BAD_INJECT: .*KIND/);
 });
 
-test('Ctrl-C ends a run with 130 and says where it was', async () => {
+test('Ctrl-C saves, ends a run with 130 and says how to go on', async () => {
   await inTemporaryFolder(async cwd => {
     // Once only: a second signal ends the process without a word.
     let isSent = false;
-    const { code, stdout } = await lockstep(['train', 'lenet5', '--epochs', '50', '--json'], {
+    const { code, stdout, stderr } = await lockstep(['train', 'lenet5', '--epochs', '50', '--json'], {
       cwd,
       onOutput: (text, kill) => {
         if (isSent || !text.includes('"type":"step"')) return;
@@ -231,9 +232,13 @@ test('Ctrl-C ends a run with 130 and says where it was', async () => {
       },
     });
     assert.equal(code, 130);
-    const error = onlyEvent(eventsOf(stdout), 'error');
-    assert.equal(error.code, 'LOCKSTEP_INTERRUPTED');
-    assert.match(error.message, /after step \d+ of 23450/);
+    assert.equal(stderr, '');
+    const { type, step, runDir, resume } = onlyEvent(eventsOf(stdout), 'interrupted');
+    assert.equal(type, 'interrupted');
+    assert.ok(step > 0 && step < 23450);
+    assert.equal(resume, `lockstep train --resume ${runDir}`);
+    const newest = readdirSync(join(runDir, 'checkpoints')).toSorted().at(-1);
+    assert.equal(newest, `step-${String(step).padStart(9, '0')}.safetensors`);
   });
 });
 

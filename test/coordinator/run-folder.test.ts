@@ -29,12 +29,14 @@ function create(t: TestContext, dir: string, config: unknown = {}): RunFolder {
   return folder;
 }
 
+const open = ['checkpoints', 'config.json', 'hashes.txt'];
+
 test('a folder is made with all its parents, for any that does not exist or is empty', t => {
   const dir = temporary(t);
   for (const made of [join(dir, 'a', 'b', 'c'), join(dir, 'empty')]) {
     if (made.endsWith('empty')) mkdirSync(made);
     assert.equal(create(t, made).dir, made);
-    assert.deepEqual(readdirSync(made).toSorted(), ['config.json', 'hashes.txt', 'metrics.jsonl']);
+    assert.deepEqual(readdirSync(made).toSorted(), [...open, 'lock-1', 'metrics.jsonl']);
   }
 });
 
@@ -68,7 +70,7 @@ test('a folder that holds anything is refused with LOCKSTEP_RUN_EXISTS and left 
     assert.throws(() => create(t, dir), {
       name: 'LockstepError',
       code: 'LOCKSTEP_RUN_EXISTS',
-      message: `${dir} already holds files: name another folder with --out, or remove it.`,
+      message: `${dir} already holds files: name another folder with --out, go on with its run with --resume, or remove it.`,
     });
     assert.deepEqual(readdirSync(dir), [name]);
     assert.equal(readFileSync(join(dir, name), 'utf8'), 'mine');
@@ -139,11 +141,7 @@ test('without a folder, runs go to runs/<name>-<n> with the first free n', t => 
     'runs/lenet5-1',
     'runs/mlp-3',
   ]);
-  assert.deepEqual(readdirSync(join(dir, 'runs', 'mlp-2')).toSorted(), [
-    'config.json',
-    'hashes.txt',
-    'metrics.jsonl',
-  ]);
+  assert.deepEqual(readdirSync(join(dir, 'runs', 'mlp-2')).toSorted(), [...open, 'metrics.jsonl']);
   rmSync(join(dir, 'runs', 'mlp-2'), { recursive: true });
   writeFileSync(join(dir, 'runs', 'mlp-4'), 'a file');
   assert.deepEqual(defaultFolders(dir, ['mlp', 'mlp']), ['runs/mlp-2', 'runs/mlp-5']);

@@ -1,37 +1,56 @@
 // `train` as a library call: what is checked at the door, and what a caller's own errors do.
 
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { describeModel, LockstepError, train, type RunEvent } from '#dist/library/index.js';
+import { decodeSafetensors } from '#dist/coordinator/safetensors.js';
+import { describeModel, LockstepError, train, type RunEvent, type Training } from '#dist/library/index.js';
 import { inTemporaryFolder } from '../support/cli.js';
+import { tinyDataset, tinyModel } from '../support/tiny.js';
 
 const short = { model: 'mlp', maxSteps: 20, workers: 2 } as const;
 
-test('train resolves with what its last event says', async () => {
+async function eventsOf(training: Training): Promise<RunEvent[]> {
+  const events: RunEvent[] = [];
+  for await (const event of training) events.push(event);
+  return events;
+}
+
+test('train resolves with what its last event says, and with the weights', async () => {
   await inTemporaryFolder(async dir => {
-    const events: RunEvent[] = [];
-    const result = await train({ ...short, out: join(dir, 'run'), onEvent: event => events.push(event) });
-    const { type, step, timeMs, ...rest } = events.at(-1)!;
+    const training = train({ ...short, out: join(dir, 'run') });
+    const { type, step, timeMs, ...rest } = (await eventsOf(training)).at(-1)!;
     assert.deepEqual([type, step], ['done', 20]);
     assert.ok(timeMs > 0);
+    const { weights, ...result } = await training;
     assert.deepEqual(rest, result);
-    assert.ok(existsSync(join(result.runDir, 'weights.safetensors')));
+    const kept = decodeSafetensors(readFileSync(join(result.runDir, 'weights.safetensors')), 'weights');
+    assert.deepEqual(
+      Object.entries(weights).map(([name, { shape, values }]) => ({ name, shape, values })),
+      kept.tensors,
+    );
+    assert.deepEqual(Object.keys(weights), ['fc1.kernel', 'fc1.bias', 'fc2.kernel', 'fc2.bias']);
   });
 });
 
 const refused = [
   { options: { out: '' }, code: 'LOCKSTEP_BAD_SETTING' },
   { options: { batch: 10, leaf: 4 }, code: 'LOCKSTEP_BAD_SETTING' },
+  { options: { model: 'nope' }, code: 'LOCKSTEP_BAD_SETTING' },
+  { options: { checkpointEvery: '5 minutes' }, code: 'LOCKSTEP_BAD_SETTING' },
   { options: { inject: 'zap:thread=1,step=1,phase=leaf' }, code: 'LOCKSTEP_BAD_INJECT' },
 ] as const;
 
 for (const { options, code } of refused) {
   test(`train(${JSON.stringify(options)}) is refused with ${code}, by an event too`, async () => {
+    const training = train({ ...short, ...options });
     const events: RunEvent[] = [];
-    const refusal = train({ ...short, ...options, onEvent: event => events.push(event) });
-    await assert.rejects(refusal, (error: unknown) => error instanceof LockstepError && error.code === code);
+    const isRefusal = (error: unknown): boolean => error instanceof LockstepError && error.code === code;
+    await assert.rejects(async () => {
+      for await (const event of training) events.push(event);
+    }, isRefusal);
+    await assert.rejects(training, isRefusal);
     assert.deepEqual(
       events.map(event => event.type === 'error' && event.code),
       [code],
@@ -41,32 +60,76 @@ for (const { options, code } of refused) {
 
 test('a setting without effect is said', async () => {
   await inTemporaryFolder(async dir => {
-    const warnings: string[] = [];
-    const onEvent = (event: RunEvent): void => {
-      if (event.type === 'warning') warnings.push(event.message);
-    };
-    await train({ ...short, optimizer: 'adam', momentum: 0.5, out: join(dir, 'run'), onEvent });
+    const events = await eventsOf(
+      train({ ...short, optimizer: 'adam', momentum: 0.5, out: join(dir, 'run') }),
+    );
+    const warnings = events.flatMap(event => (event.type === 'warning' ? [event.message] : []));
     assert.equal(warnings.length, 1);
     assert.match(warnings[0], /momentum .* no effect with adam/);
   });
 });
 
-for (const type of ['start', 'step', 'thread-lost'] as const) {
-  test(`what a caller throws at a ${type} event rejects its promise and nothing else`, async () => {
-    await inTemporaryFolder(async dir => {
-      const thrown = new Error('mine');
-      const call = train({
-        ...short,
-        out: join(dir, 'run'),
-        inject: 'throw:thread=0,step=2,phase=update',
-        onEvent: event => {
-          if (event.type === type) throw thrown;
-        },
-      });
-      await assert.rejects(call, thrown);
-    });
+test('every reader of the events gets all of them, and the promise needs no reader', async () => {
+  await inTemporaryFolder(async dir => {
+    const training = train({ ...short, out: join(dir, 'run') });
+    const [first, second] = await Promise.all([eventsOf(training), eventsOf(training)]);
+    assert.ok(first.length > 3);
+    assert.deepEqual(second, first);
+    const { hash } = await train({ ...short, out: join(dir, 'other') });
+    assert.equal(hash, (await training).hash);
   });
-}
+});
+
+test('leaving the loop ends the training, saved; what is thrown in the loop is thrown by it', async () => {
+  await inTemporaryFolder(async dir => {
+    const out = join(dir, 'run');
+    const whole = train({ ...short, maxSteps: 2000, out });
+    const thrown = new Error('mine');
+    await assert.rejects(async () => {
+      for await (const event of whole) if (event.type === 'step') throw thrown;
+    }, thrown);
+    await assert.rejects(whole, { code: 'LOCKSTEP_INTERRUPTED', message: /lockstep train --resume/ });
+    const { hash } = await train({ resume: out });
+    assert.equal(hash, (await train({ ...short, maxSteps: 2000, out: join(dir, 'other') })).hash);
+  });
+});
+
+test('two trainings at once in one process do not disturb each other', async () => {
+  await inTemporaryFolder(async dir => {
+    const options = { ...short, maxSteps: 300 };
+    const [first, second] = await Promise.all([
+      train({ ...options, out: join(dir, 'a') }),
+      train({ ...options, seed: 2, out: join(dir, 'b') }),
+    ]);
+    assert.notEqual(first.hash, second.hash);
+    assert.equal((await train({ ...options, out: join(dir, 'c') })).hash, first.hash);
+    assert.equal((await train({ ...options, seed: 2, out: join(dir, 'd') })).hash, second.hash);
+  });
+});
+
+test('a model as layers and a dataset as arrays are trained, and resumed when they are handed over again', async () => {
+  await inTemporaryFolder(async dir => {
+    const options = {
+      model: tinyModel,
+      dataset: tinyDataset(),
+      batch: 24,
+      epochs: 2,
+      lrSchedule: 'constant',
+      out: join(dir, 'run'),
+    } as const;
+    const result = await train(options);
+    assert.equal(result.model, 'tiny');
+    assert.deepEqual(result.weights['conv1.kernel'].shape, [3, 3, 1, 5]);
+    await assert.rejects(train({ resume: result.runDir }), {
+      code: 'LOCKSTEP_RESUME_SETTING',
+      message: /arrays/,
+    });
+    const longer = await train({ resume: result.runDir, epochs: 3, dataset: tinyDataset() });
+    assert.equal(longer.hash, (await train({ ...options, epochs: 3, out: join(dir, 'other') })).hash);
+    const shorter = train({ resume: result.runDir, epochs: 1, dataset: tinyDataset() });
+    await assert.rejects(shorter, { code: 'LOCKSTEP_RUN_FINISHED' });
+  });
+});
 
 test('a model that does not exist cannot be described', () => {
   assert.throws(() => describeModel('nope'), { code: 'LOCKSTEP_BAD_SETTING', message: /nope.*lenet5/ });

@@ -59,6 +59,7 @@ test('without a choice, settings are the defaults', () => {
     lrSchedule: 'one-cycle',
     seed: 1,
     engine: 'wasm',
+    checkpointEvery: '10s',
   });
 });
 
@@ -95,6 +96,8 @@ test('every setting can be chosen', () => {
     warmup: 3,
     seed: 2 ** 53 - 1,
     engine: 'reference',
+    checkpointEvery: '3epochs',
+    out: 'somewhere',
   };
   assert.deepEqual(resolveSettings(chosen), chosen);
 });

@@ -3,6 +3,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { beginning } from '#dist/coordinator/checkpoint.js';
 import { run } from '#dist/coordinator/run.js';
 import { RunFolder } from '#dist/coordinator/run-folder.js';
 import { systemClock } from '#dist/shared/clock.js';
@@ -98,8 +99,9 @@ export async function runTiny(options: TinyOptions = {}): Promise<TinyRun> {
     onThreadLost: thread => lost.push(thread),
   });
   try {
-    const result = await run({
+    const { result } = await run({
       job,
+      from: beginning(job),
       node: spanLimit === undefined ? node : withSpanLimit(node, spanLimit),
       folder,
       clock: systemClock,
@@ -134,7 +136,8 @@ function withSpanLimit(node: LocalNode, spanLimit: number): LocalNode {
     spanLimit,
     train: (firstStep, scalars) => node.train(firstStep, scalars),
     evaluate: set => node.evaluate(set),
-    weights: () => node.weights(),
+    state: () => node.state(),
+    cut: () => node.cut(),
     race: (firstStep, scalars, durationMs) => node.race(firstStep, scalars, durationMs),
     reports: () => node.reports(),
     close: () => node.close(),

@@ -205,6 +205,35 @@ test('an aborted run ends at a step boundary with its code', async () => {
   await assert.rejects(aborted, { code: 'LOCKSTEP_INTERRUPTED' });
 });
 
+test('a cut ends a span after a step, an evaluation at once, and changes no bit', async () => {
+  const dataset = tinyDataset();
+  const job = tinyJob({}, dataset);
+  const node = await createTinyPool({ job, dataset, threads: 2 });
+  try {
+    const lengths: number[] = [];
+    let powers = initialBetaPowers;
+    let hash = 0n;
+    for (let step = 0; step < job.totalSteps;) {
+      const span = planSpan(job, step, job.totalSteps, powers);
+      const training = node.train(step, span.scalars);
+      if (step < 10) node.cut();
+      const results = await training;
+      lengths.push(results.length);
+      step += results.length;
+      powers = span.powers[results.length - 1];
+      ({ hash } = results.at(-1)!);
+      const evaluation = node.evaluate('test');
+      node.cut();
+      assert.equal(await evaluation, undefined);
+    }
+    assert.deepEqual(lengths, [...Array<number>(10).fill(1), job.totalSteps - 10]);
+    assert.equal(formatHash(hash), golden.hash);
+    assert.equal((await node.evaluate('test'))?.samples, 50);
+  } finally {
+    await node.close();
+  }
+});
+
 test('two pools in one process do not disturb each other', async () => {
   const runs = await Promise.all([runTiny({ threads: 2 }), runTiny({ threads: 3 })]);
   assert.deepEqual(
@@ -220,7 +249,7 @@ async function trainInSpans(job: Job, node: LocalNode, between: (step: number) =
   for (let step = 0; step < job.totalSteps; step += 7) {
     await between(step);
     const span = planSpan(job, step, Math.min(step + 7, job.totalSteps), powers);
-    powers = span.powers;
+    powers = span.powers.at(-1)!;
     hash = (await node.train(step, span.scalars)).at(-1)!.hash;
   }
   return formatHash(hash);

@@ -1,0 +1,133 @@
+// Checkpoints: everything that a run needs to go on to the same bits, in one safetensors file.
+
+import * as v from 'valibot';
+import { LockstepError } from '../shared/errors.js';
+import { canonicalJson, formatHash, sha256 } from '../shared/hash.js';
+import type { Model } from '../shared/model.js';
+import { emptyBank, initialState, type NodeState, type Sums } from '../shared/node.js';
+import { initialBetaPowers, type BetaPowers } from '../shared/optimizer.js';
+import type { Job, OptimizerName } from '../shared/settings.js';
+import { decodeSafetensors, encodeSafetensors, type TensorValues } from './safetensors.js';
+
+/** A run between two steps. */
+export interface TrainingState extends NodeState {
+  readonly powers: BetaPowers;
+  /** Over the steps of the epoch so far; over all of the last epoch where `step` ends one. */
+  readonly epochSums: Sums;
+}
+
+export const noSums: Sums = { lossSum: 0, correct: 0, samples: 0 };
+
+/** Where every run of a job begins. */
+export function beginning(job: Job): TrainingState {
+  return { ...initialState(job), powers: initialBetaPowers, epochSums: noSums };
+}
+
+/** Raised when older programs could not read the files any more. */
+const FORMAT = 'lockstep-checkpoint-1';
+
+const moments = [
+  ['first', 'firstMoment'],
+  ['second', 'secondMoment'],
+] as const;
+
+/** The optimizer's state: which vectors it uses, and what they are called behind a tensor's name. */
+const stateVectors: Record<OptimizerName, readonly (readonly ['first' | 'second', string])[]> = {
+  sgd: [['first', 'momentum']],
+  adam: moments,
+  adamw: moments,
+};
+
+/** The flat vector as its named tensors. */
+export function namedTensors(model: Model, vector: Float32Array, suffix = ''): TensorValues[] {
+  return model.tensors.map(({ name, shape, offset, size }) => ({
+    name: `${name}${suffix}`,
+    shape,
+    values: vector.subarray(offset, offset + size),
+  }));
+}
+
+/** The reverse of `namedTensors`: fills the flat vector. */
+export function flatten(
+  model: Model,
+  tensors: readonly TensorValues[],
+  suffix: string,
+  vector: Float32Array,
+): void {
+  const values = new Map(tensors.map(tensor => [tensor.name, tensor.values]));
+  for (const { name, offset } of model.tensors) vector.set(values.get(`${name}${suffix}`)!, offset);
+}
+
+export function encodeCheckpoint({ model, bits }: Job, state: TrainingState): Uint8Array {
+  const { step, hash, bank, powers, epochSums } = state;
+  return encodeSafetensors({
+    tensors: [
+      ...namedTensors(model, bank.weights),
+      ...stateVectors[bits.optimizer.name].flatMap(([vector, name]) =>
+        namedTensors(model, bank[vector], `.${name}`),
+      ),
+    ],
+    metadata: {
+      format: FORMAT,
+      model: model.spec.name,
+      step: String(step),
+      hash: formatHash(hash),
+      bits: bitsDigest(bits),
+      beta1Power: String(powers.beta1),
+      beta2Power: String(powers.beta2),
+      epochLossSum: String(epochSums.lossSum),
+      epochCorrect: String(epochSums.correct),
+      epochSamples: String(epochSums.samples),
+    },
+  });
+}
+
+/** Names the settings that decide bits: checkpoints of other runs are not taken for this one's. */
+function bitsDigest(bits: Job['bits']): string {
+  return sha256(canonicalJson(bits));
+}
+
+const number = v.pipe(v.string(), v.transform(Number), v.finite());
+const metadataSchema = v.object({
+  format: v.literal(FORMAT),
+  bits: v.string(),
+  step: number,
+  hash: v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/)),
+  beta1Power: number,
+  beta2Power: number,
+  epochLossSum: number,
+  epochCorrect: number,
+  epochSamples: number,
+});
+
+/**
+ * The state that a file of this job holds.
+ * @throws LOCKSTEP_FILE_DAMAGED if it is not as it was written, or is of another job or another version
+ */
+export function decodeCheckpoint({ model, bits }: Job, file: Uint8Array, path: string): TrainingState {
+  const { metadata, tensors } = decodeSafetensors(file, path);
+  const parsed = v.safeParse(metadataSchema, metadata);
+  if (!parsed.success) {
+    throw new LockstepError('LOCKSTEP_FILE_DAMAGED', `${path} is no checkpoint of format ${FORMAT}.`);
+  }
+  const held = parsed.output;
+  if (held.bits !== bitsDigest(bits)) {
+    throw new LockstepError('LOCKSTEP_FILE_DAMAGED', `${path} belongs to a run with other settings.`);
+  }
+  const bank = emptyBank(model);
+  flatten(model, tensors, '', bank.weights);
+  for (const [vector, name] of stateVectors[bits.optimizer.name]) {
+    flatten(model, tensors, `.${name}`, bank[vector]);
+  }
+  return {
+    step: held.step,
+    hash: BigInt(`0x${held.hash}`),
+    bank,
+    powers: { beta1: held.beta1Power, beta2: held.beta2Power },
+    epochSums: {
+      lossSum: held.epochLossSum,
+      correct: held.epochCorrect,
+      samples: held.epochSamples,
+    },
+  };
+}

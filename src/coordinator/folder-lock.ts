@@ -1,0 +1,115 @@
+// The lock of a run folder: one process at a time, and none for ever.
+//
+// A lock is a file `lock-<n>` that names a process; the highest n whose process lives holds the folder. Whoever finds
+// nobody alive makes the next number, which only one can, and then looks again whether a higher one has come. A process
+// that was killed leaves its file behind, and it counts for nothing. Number, process and its start time are in
+// the file from the first moment: it is written apart and linked to its name.
+
+import { linkSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { LockstepError } from '../shared/errors.js';
+
+const ownerSchema = v.object({
+  host: v.string(),
+  pid: v.number(),
+  /** When the process began, in clock ticks since the machine did; null where the system does not tell. */
+  startTicks: v.nullable(v.number()),
+});
+type Owner = v.InferOutput<typeof ownerSchema>;
+
+export const lockName = /^lock-(\d+)$/;
+
+/**
+ * Takes the lock of `dir`; returns what gives it back.
+ * @throws LOCKSTEP_RUN_LOCKED if a process that lives has it, in this program too
+ */
+export function lockFolder(dir: string): () => void {
+  const own: Owner = { host: hostname(), pid: process.pid, startTicks: startTicksOf(process.pid) };
+  const apart = join(dir, `lock.${process.pid}.part`);
+  for (;;) {
+    const highest = highestLock(dir);
+    const owner = highest > 0 ? readOwner(dir, highest) : undefined;
+    if (owner && isAlive(owner)) throw locked(dir, owner);
+    const mine = highest + 1;
+    writeFileSync(apart, JSON.stringify(own));
+    const isMade = tryLink(apart, join(dir, `lock-${mine}`));
+    rmSync(apart, { force: true });
+    if (!isMade) continue;
+    if (highestLock(dir) > mine) {
+      rmSync(join(dir, `lock-${mine}`), { force: true });
+      continue;
+    }
+    for (const n of locksOf(dir)) if (n < mine) rmSync(join(dir, `lock-${n}`), { force: true });
+    return () => rmSync(join(dir, `lock-${mine}`), { force: true });
+  }
+}
+
+/** Whether a process that lives has the lock. */
+export function isLocked(dir: string): boolean {
+  const highest = highestLock(dir);
+  const owner = highest > 0 ? readOwner(dir, highest) : undefined;
+  return owner !== undefined && isAlive(owner);
+}
+
+function locksOf(dir: string): number[] {
+  return readdirSync(dir).flatMap(name => lockName.exec(name)?.slice(1).map(Number) ?? []);
+}
+
+function highestLock(dir: string): number {
+  return Math.max(0, ...locksOf(dir));
+}
+
+/** Undefined if the file has gone, or is none of ours. */
+function readOwner(dir: string, n: number): Owner | undefined {
+  try {
+    return v.parse(ownerSchema, JSON.parse(readFileSync(join(dir, `lock-${n}`), 'utf8')));
+  } catch {
+    return undefined;
+  }
+}
+
+function tryLink(from: string, to: string): boolean {
+  try {
+    linkSync(from, to);
+    return true;
+  } catch (error) {
+    if (isCode(error, 'EEXIST')) return false;
+    throw error;
+  }
+}
+
+/** A process on another host is taken to live: there is no way to ask. */
+function isAlive({ host, pid, startTicks }: Owner): boolean {
+  if (host !== hostname()) return true;
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    if (isCode(error, 'ESRCH')) return false;
+  }
+  return startTicks === null || startTicks === startTicksOf(pid);
+}
+
+/** Field 22 of /proc/PID/stat (proc(5)), counted behind the name, which may hold spaces; null elsewhere. */
+function startTicksOf(pid: number): number | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]);
+  } catch {
+    return null;
+  }
+}
+
+function isCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}
+
+function locked(dir: string, { host, pid }: Owner): LockstepError {
+  const where = host === hostname() ? `Process ${pid}` : `Process ${pid} on ${host}`;
+  const advice =
+    host === hostname()
+      ? 'Wait for its end, or end it.'
+      : `If that process is gone, remove the files lock-* from the folder.`;
+  return new LockstepError('LOCKSTEP_RUN_LOCKED', `${where} is at work in ${dir}. ${advice}`);
+}

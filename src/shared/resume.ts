@@ -1,0 +1,72 @@
+// What a resumed run may change: whatever decides no bits.
+
+import { LockstepError } from './errors.js';
+import { canonicalJson } from './hash.js';
+import type { BitSettings, Job, TrainSettings } from './settings.js';
+
+/** For each setting that decides bits, where it goes. */
+const decides: Partial<Record<keyof TrainSettings, readonly (keyof BitSettings)[]>> = {
+  model: ['layers'],
+  batch: ['batch', 'leaf', 'learningRate'],
+  leaf: ['leaf'],
+  seed: ['seed'],
+  optimizer: ['optimizer'],
+  momentum: ['optimizer'],
+  nesterov: ['optimizer'],
+  weightDecay: ['optimizer'],
+  lr: ['learningRate'],
+  lrSchedule: ['learningRate'],
+  warmup: ['learningRate'],
+  epochs: ['learningRate'],
+  maxSteps: ['learningRate'],
+};
+
+/**
+ * Compares the job of a resumed run with what was stored of it. More epochs pass where the learning rate does not
+ * depend on the total, since then no bit does.
+ * @throws LOCKSTEP_RESUME_SETTING naming the setting
+ */
+export function checkResume(
+  stored: { readonly settings: TrainSettings; readonly bits: Readonly<Record<string, unknown>> },
+  chosen: Partial<TrainSettings>,
+  { bits }: Job,
+): void {
+  const changed = new Set(
+    Object.entries(bits).flatMap(([name, value]) =>
+      canonicalJson(value) === canonicalJson(stored.bits[name]) ? [] : [name],
+    ),
+  );
+  if (changed.size === 0) return;
+  for (const [name, targets] of typedEntries(decides)) {
+    if (chosen[name] === undefined || chosen[name] === stored.settings[name]) continue;
+    if (targets!.some(target => changed.has(target))) {
+      refuse(
+        `Setting ${name} is ${show(chosen[name])}, and the run was begun with ${show(stored.settings[name])}.`,
+      );
+    }
+  }
+  if (changed.has('datasetDigest')) {
+    refuse(
+      `The data is not what the run was begun with (digest ${bits.datasetDigest}): name it with --data.`,
+    );
+  }
+  if (changed.has('layers')) refuse('The model has other layers than the run was begun with.');
+  refuse(`This version computes other bits than the one that began the run (${[...changed].join(', ')}).`);
+}
+
+function refuse(what: string): never {
+  throw new LockstepError(
+    'LOCKSTEP_RESUME_SETTING',
+    `${what} A resumed run keeps every setting that decides bits; begin a new run to change one.`,
+  );
+}
+
+function show(value: TrainSettings[keyof TrainSettings]): string {
+  if (typeof value === 'object') return `${value.name} with layers of its own`;
+  return value === undefined ? 'not set' : String(value);
+}
+
+function typedEntries<T extends object>(record: T): [keyof T, T[keyof T]][] {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- entries loses the key types
+  return Object.entries(record) as [keyof T, T[keyof T]][];
+}
