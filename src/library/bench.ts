@@ -7,13 +7,13 @@
 import { availableParallelism, cpus } from 'node:os';
 import * as v from 'valibot';
 import { loadMnist } from '../coordinator/mnist.js';
+import { loadModelSpec } from '../coordinator/model-file.js';
 import { planSpan, spanLength, Tally } from '../coordinator/run.js';
 import { systemClock, type Clock } from '../shared/clock.js';
 import type { Dataset } from '../shared/dataset.js';
 import { compileModel } from '../shared/model.js';
 import type { LocalNode } from '../shared/node.js';
 import { initialBetaPowers } from '../shared/optimizer.js';
-import { presetSpec } from '../shared/presets.js';
 import {
   createJob,
   parseSettings,
@@ -116,7 +116,11 @@ export async function bench({ onProgress, ...chosen }: BenchOptions = {}): Promi
     });
   });
   const dataset = loadMnist();
-  const compiled = compileModel(presetSpec(settings.model, dataset.classes), dataset.shape, dataset.classes);
+  const compiled = compileModel(
+    loadModelSpec(settings.model, dataset.classes),
+    dataset.shape,
+    dataset.classes,
+  );
   const entries = candidates.map(candidate => {
     const job = createJob(candidate, compiled, dataset, F32_PROFILE);
     const threads = candidate.workers === 'auto' ? cores : candidate.workers;
@@ -146,7 +150,7 @@ export async function bench({ onProgress, ...chosen }: BenchOptions = {}): Promi
     return rowOf(configuration, measured, alone?.measured);
   });
   return {
-    model: settings.model,
+    model: compiled.spec.name,
     dataset: dataset.name,
     engine: settings.engine,
     cores,

@@ -2,6 +2,7 @@
 
 import { availableParallelism } from 'node:os';
 import { loadMnist } from '../coordinator/mnist.js';
+import { loadModelSpec } from '../coordinator/model-file.js';
 import { run } from '../coordinator/run.js';
 import { RunFolder } from '../coordinator/run-folder.js';
 import { systemClock } from '../shared/clock.js';
@@ -9,7 +10,6 @@ import { LockstepError, messageOf } from '../shared/errors.js';
 import type { RunEvent, RunEventBody, RunResult } from '../shared/events.js';
 import { parseFault, type Fault } from '../shared/faults.js';
 import { compileModel } from '../shared/model.js';
-import { presetSpec } from '../shared/presets.js';
 import { createJob, resolveSettings, type Job, type TrainSettings } from '../shared/settings.js';
 import { F32_PROFILE } from '../worker/engines/engine.js';
 import { createPool } from '../worker/pool.js';
@@ -56,13 +56,13 @@ async function trainJob(
   const cores = availableParallelism();
   const threads = settings.workers === 'auto' ? cores : settings.workers;
   const dataset = loadMnist();
-  const model = compileModel(presetSpec(settings.model, dataset.classes), dataset.shape, dataset.classes);
+  const model = compileModel(loadModelSpec(settings.model, dataset.classes), dataset.shape, dataset.classes);
   const job = createJob(settings, model, dataset, F32_PROFILE);
-  const folder = RunFolder.create(settings.out, settings.model, runConfig(job, threads));
+  const folder = RunFolder.create(settings.out, model.spec.name, runConfig(job, threads));
   try {
     emit({
       type: 'start',
-      model: settings.model,
+      model: model.spec.name,
       parameters: model.parameterCount,
       dataset: dataset.name,
       trainSamples: dataset.train.labels.length,

@@ -5,7 +5,7 @@ import { LockstepError } from './errors.js';
 import { normalizationOf, type Dataset, type Normalization } from './dataset.js';
 import { initialHash } from './hash.js';
 import type { Model } from './model.js';
-import { presetNames, presets } from './presets.js';
+import { isModelFile, presetNamed } from './presets.js';
 import { defaultLeaf, Schedule } from './schedule.js';
 
 /** Schemas whose issues carry, as their message, what was expected. */
@@ -31,9 +31,12 @@ export const optimizerNames = ['sgd', 'adam', 'adamw'] as const;
 export const learningRateScheduleNames = ['constant', 'cosine', 'one-cycle'] as const;
 export const engineNames = ['wasm', 'reference'] as const;
 
+const modelExpected = "a preset's name or the path of a model file";
+
 /** Everything `train` accepts, by the names of the flags. */
 export const trainSettingsSchema = v.strictObject({
-  model: oneOf(presetNames),
+  /** A preset's name, or a path that ends with .json. */
+  model: v.pipe(v.string(modelExpected), v.minLength(1, modelExpected)),
   /** Worker threads; 'auto' is one for each core. */
   workers: v.union([v.literal('auto'), wholeNumber(1, 256)], "a whole number from 1 to 256, or 'auto'"),
   epochs: wholeNumber(1),
@@ -84,10 +87,12 @@ const sgdLearningRate = 0.05;
  * @throws LOCKSTEP_BAD_SETTING naming the setting.
  */
 export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
-  const preset = presets[chosen.model ?? defaults.model];
+  const { model } = parseSettings(v.pick(trainSettingsSchema, ['model']), {
+    model: chosen.model ?? defaults.model,
+  });
   const settings = parseSettings(trainSettingsSchema, {
     ...defaults,
-    ...preset?.settings,
+    ...(!isModelFile(model) && presetNamed(model).settings),
     ...(chosen.optimizer === 'sgd' && { lr: sgdLearningRate }),
     ...Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined)),
   });
