@@ -77,7 +77,7 @@ export const modelSpecSchema = v.strictObject({
   name: v.pipe(
     v.string(nameExpected),
     v.regex(/^[\w.-]+$/, nameExpected),
-    v.description(`Names the run's folder: ${nameExpected}`),
+    v.description(`Names the run's folder; by default the file's name: ${nameExpected}`),
   ),
   layers: v.pipe(
     v.array(layerSpecSchema, 'a list of layers'),
