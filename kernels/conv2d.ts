@@ -1,4 +1,4 @@
-// Convolutions without padding, stride 1, channels last, pooled in the same pass: the `size` floats of a patch row are
+// Convolutions without padding (see `padImages`), channels last, pooled in the same pass: the `size` floats of a patch row are
 // contiguous in the input, size = kernelSize * channels. Kernels of shape [kernelSize, kernelSize, channels, filters].
 //
 // A cell is the window of poolSize x poolSize outputs that max-pooling makes one of (poolSize 1: a single output).
@@ -28,22 +28,23 @@ export function conv2dForward(
   kernelSize: i32,
   filters: i32,
   poolSize: i32,
+  stride: i32,
 ): void {
-  const cellRows = (height - kernelSize + 1) / poolSize;
-  const outWidth = ((width - kernelSize + 1) / poolSize) * poolSize;
-  const pixelBytes = usize(channels) << 2;
+  const cellRows = ((height - kernelSize) / stride + 1) / poolSize;
+  const outWidth = (((width - kernelSize) / stride + 1) / poolSize) * poolSize;
+  const stepBytes = usize(channels * stride) << 2;
   const outPixelBytes = usize(filters) << 2;
-  const xRowBytes = usize(width) * pixelBytes;
+  const xRowBytes = usize(width * channels) << 2;
   const rowBytes = usize(outWidth) * outPixelBytes;
   const cellRowBytes = rowBytes / usize(poolSize);
   for (let s = 0; s < samples; s++) {
     for (let cellRow = 0; cellRow < cellRows; cellRow++) {
-      const from = x + usize(s * height + cellRow * poolSize) * xRowBytes;
+      const from = x + usize(s * height + cellRow * poolSize * stride) * xRowBytes;
       const at = usize(s * cellRows + cellRow) * cellRowBytes;
       const to = poolSize == 1 ? y + at : rows;
       for (let py = 0; py < poolSize; py++) {
         convolveRow(
-          from + usize(py) * xRowBytes,
+          from + usize(py * stride) * xRowBytes,
           kernel,
           bias,
           to + usize(py) * rowBytes,
@@ -52,6 +53,7 @@ export function conv2dForward(
           kernelSize,
           filters,
           xRowBytes,
+          stepBytes,
         );
       }
       if (poolSize > 1) {
@@ -61,7 +63,7 @@ export function conv2dForward(
   }
 }
 
-/** One row of outputs; x is the first pixel of its first patch. */
+/** One row of outputs; x is the first pixel of its first patch, pixelBytes lie between one patch and the next. */
 function convolveRow(
   x: usize,
   kernel: usize,
@@ -72,8 +74,8 @@ function convolveRow(
   kernelSize: i32,
   filters: i32,
   rowBytes: usize,
+  pixelBytes: usize,
 ): void {
-  const pixelBytes = usize(channels) << 2;
   const outPixelBytes = usize(filters) << 2;
   let f = 0;
   while (f < filters) {
@@ -458,7 +460,7 @@ function listLive(
  * Weights: adds to dPacked [filters][kernelSize][vectors][4], whose rows are patch rows padded to whole vectors, and to
  * dBias; `first`: from zero instead. For each component samples ascend, then cells in raster order.
  * Inputs, unless dx is 0: dx = sum over cells in raster order, then filters ascending, of dy * packed. A cell's patches
- * together are a window of kernelSize + poolSize - 1 rows; each row of it is held in registers over the cell's live
+ * together are a window of kernelSize + (poolSize - 1) * stride rows; each row of it is held in registers over the cell's live
  * filters. packed: `packConv2d`'s, whose zeros around a kernel shift it to its place in the window.
  * Terms with a zero gradient are skipped.
  * shifts: pairs of u32 a place in the cell: byte offset of its patch in the input, and of its row 0 in `packed`.
@@ -480,15 +482,16 @@ export function conv2dBackward(
   kernelSize: i32,
   filters: i32,
   poolSize: i32,
+  stride: i32,
   list: usize,
   first: i32,
 ): void {
-  const cellRows = (height - kernelSize + 1) / poolSize;
-  const cellColumns = (width - kernelSize + 1) / poolSize;
+  const cellRows = ((height - kernelSize) / stride + 1) / poolSize;
+  const cellColumns = ((width - kernelSize) / stride + 1) / poolSize;
   const filterBytes = usize(filters) << 2;
-  const cellBytes = usize(poolSize * channels) << 2;
+  const cellBytes = usize(poolSize * stride * channels) << 2;
   const rowBytes = usize(width * channels) << 2;
-  const cellRowBytes = rowBytes * usize(poolSize);
+  const cellRowBytes = rowBytes * usize(poolSize * stride);
   const sampleBytes = usize(height) * rowBytes;
   const vectors = (kernelSize * channels + 3) >> 2;
   const filterVectors = kernelSize * vectors;
@@ -514,9 +517,10 @@ export function conv2dBackward(
   }
   if (!dx) return;
   memory.fill(dx, 0, usize(samples) * sampleBytes);
-  const windowSize = kernelSize + poolSize - 1;
-  const packedRowBytes = packedRowSize(channels, kernelSize, poolSize) << 2;
-  const packedBytes = usize(windowSize + poolSize - 1) * packedRowBytes;
+  const margin = (poolSize - 1) * stride;
+  const windowSize = kernelSize + margin;
+  const packedRowBytes = packedRowSize(channels, kernelSize, margin) << 2;
+  const packedBytes = usize(windowSize + margin) * packedRowBytes;
   for (let s = 0; s < samples; s++) {
     for (let cellRow = 0; cellRow < cellRows; cellRow++) {
       let cell = dx + usize(s) * sampleBytes + usize(cellRow) * cellRowBytes;
@@ -629,14 +633,17 @@ function vectorOffset(v: i32, vectors: i32, rowBytes: usize): usize {
   return usize(v / vectors) * rowBytes + (usize(v % vectors) << 4);
 }
 
-/** Floats of a row of `packConv2d`: a patch row with poolSize - 1 pixels of zeros on both sides, in whole vectors. */
+/** Floats of a row of `packConv2d`: a patch row with `margin` pixels of zeros on both sides, in whole vectors. */
 // @ts-ignore: decorator
 @inline
-function packedRowSize(channels: i32, kernelSize: i32, poolSize: i32): usize {
-  return usize(((kernelSize + 2 * (poolSize - 1)) * channels + 3) & ~3);
+function packedRowSize(channels: i32, kernelSize: i32, margin: i32): usize {
+  return usize(((kernelSize + 2 * margin) * channels + 3) & ~3);
 }
 
-/** packed[f][poolSize - 1 + ky][(poolSize - 1) * channels + k] = kernel[ky][k][f]; zeros around, left as they are. */
+/**
+ * packed[f][margin + ky][margin * channels + k] = kernel[ky][k][f], margin = (poolSize - 1) * stride; zeros around, left
+ * as they are.
+ */
 export function packConv2d(
   kernel: usize,
   packed: usize,
@@ -644,10 +651,11 @@ export function packConv2d(
   kernelSize: i32,
   filters: i32,
   poolSize: i32,
+  stride: i32,
 ): void {
   const size = kernelSize * channels;
-  const rowBytes = packedRowSize(channels, kernelSize, poolSize) << 2;
-  const margin = poolSize - 1;
+  const margin = (poolSize - 1) * stride;
+  const rowBytes = packedRowSize(channels, kernelSize, margin) << 2;
   for (let f = 0; f < filters; f++) {
     for (let ky = 0; ky < kernelSize; ky++) {
       const row = f * (kernelSize + 2 * margin) + margin + ky;

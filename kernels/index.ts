@@ -11,8 +11,10 @@ export { denseForward, denseBackwardWeights, denseBackwardInputs, packDense } fr
 export { sparseDenseForward, sparseDenseBackwardWeights } from './dense';
 export { conv2dForward, conv2dBackward, packConv2d, unpackConv2dGradient } from './conv2d';
 export { imageConv2dForward, packImageConv2d } from './conv2d';
+export { padImages, unpadImages } from './padding';
 export { reluForward, reluBackward } from './relu';
 export { maxPool2dForward, maxPool2dBackward } from './max-pool2d';
+export { avgPool2dForward, avgPool2dBackward } from './avg-pool2d';
 export { dropoutForward, dropoutBackward } from './dropout';
 export { softmaxCrossEntropy } from './softmax';
 export { addLeaf, reduce } from './exact';

@@ -17,6 +17,7 @@ const copied = [
   'scripts',
   'test',
   'docs',
+  'examples',
   'README.md',
 ];
 

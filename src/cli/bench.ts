@@ -8,9 +8,8 @@ import colors from 'picocolors';
 import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { bench, type BenchProgress, type BenchResult, type BenchRow } from '../library/index.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
-import { presetNames } from '../shared/presets.js';
 import { engineNames } from '../shared/settings.js';
-import { integer, percent, plural, withoutUndefined } from './format.js';
+import { integer, modelHelp, percent, plural, withoutUndefined } from './format.js';
 
 const flags = {
   workers: {
@@ -58,12 +57,7 @@ export const benchCommand: CommandModule<object, Arguments> = {
   describe: 'Measure how throughput scales with workers, batch and leaf',
   builder: (yargs): Argv<Arguments> =>
     yargs
-      .positional('model', {
-        type: 'string',
-        choices: presetNames,
-        describe: 'The model',
-        defaultDescription: 'lenet5',
-      })
+      .positional('model', { type: 'string', describe: modelHelp, defaultDescription: 'lenet5' })
       .options(flags)
       .example('$0 bench', 'LeNet-5 with 1, 2, 4, ... workers')
       .example('$0 bench mlp --workers 1,2 --batch 64,512', 'Every number of workers with every batch')

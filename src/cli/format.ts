@@ -1,5 +1,9 @@
 // How numbers and chosen values are put into words and options, for every command.
 
+import { presetNames } from '../shared/presets.js';
+
+export const modelHelp = `The model: ${presetNames.join(', ')}, or a file that ends with .json`;
+
 export function integer(value: number): string {
   return Math.round(value).toLocaleString('en-US');
 }

@@ -1,10 +1,10 @@
-// `lockstep model NAME`: the layer table of a preset.
+// `lockstep model NAME`: the layer table of a preset or of a model file.
 
 import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { Argv, CommandModule } from 'yargs';
 import { describeModel, type ModelDescription } from '../library/index.js';
-import { presetNames } from '../shared/presets.js';
+import { modelHelp } from './format.js';
 
 interface Arguments {
   name: string;
@@ -20,9 +20,10 @@ export const modelCommand: CommandModule<object, Arguments> = {
   describe: 'Show the layers of a model with output shapes and parameter counts',
   builder: (yargs): Argv<Arguments> =>
     yargs
-      .positional('name', { type: 'string', choices: presetNames, demandOption: true, describe: 'The model' })
+      .positional('name', { type: 'string', demandOption: true, describe: modelHelp })
       .options(flags)
-      .example('$0 model lenet5', 'The layers of LeNet-5'),
+      .example('$0 model lenet5', 'The layers of LeNet-5')
+      .example('$0 model my-model.json', 'Those of your own, if their shapes fit: docs/model.md'),
   handler: ({ name, json }) => {
     const description = describeModel(name);
     process.stdout.write(json ? `${JSON.stringify(description)}\n` : `${layerTable(description)}\n`);

@@ -3,10 +3,9 @@
 import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { train, type TrainOptions } from '../library/index.js';
 import { LockstepError } from '../shared/errors.js';
-import { presetNames } from '../shared/presets.js';
 import { engineNames, learningRateScheduleNames, optimizerNames } from '../shared/settings.js';
 import { chooseDisplay } from './display.js';
-import { withoutUndefined } from './format.js';
+import { modelHelp, withoutUndefined } from './format.js';
 
 const flags = {
   workers: {
@@ -101,15 +100,11 @@ export const trainCommand: CommandModule<object, Arguments> = {
   describe: 'Train a model on MNIST with worker threads',
   builder: (yargs): Argv<Arguments> =>
     yargs
-      .positional('model', {
-        type: 'string',
-        choices: presetNames,
-        describe: 'The model',
-        defaultDescription: 'lenet5',
-      })
+      .positional('model', { type: 'string', describe: modelHelp, defaultDescription: 'lenet5' })
       .options(flags)
       .example('$0 train', 'LeNet-5 for 5 epochs with every core')
       .example('$0 train mlp --workers 4 --epochs 10', 'The small network, longer, with 4 threads')
+      .example('$0 train my-model.json', 'A model of your own: docs/model.md')
       .example('$0 train lenet5 --seed 7 --json', 'Events for a program to read')
       .example('$0 train --resume runs/lenet5-1', 'Go on where a run was ended')
       .epilogue(

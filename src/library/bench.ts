@@ -7,6 +7,7 @@
 import { availableParallelism, cpus } from 'node:os';
 import * as v from 'valibot';
 import { loadMnist } from '../coordinator/mnist.js';
+import { loadModelSpec } from '../coordinator/model-file.js';
 import { planSpan, spanLength, Tally } from '../coordinator/run.js';
 import { systemClock, type Clock } from '../shared/clock.js';
 import type { Dataset } from '../shared/dataset.js';
@@ -16,7 +17,6 @@ import { initialBetaPowers } from '../shared/optimizer.js';
 import {
   createJob,
   parseSettings,
-  modelOf,
   resolveSettings,
   trainSettingsSchema,
   wholeNumber,
@@ -116,7 +116,11 @@ export async function bench({ onProgress, ...chosen }: BenchOptions = {}): Promi
     });
   });
   const dataset = loadMnist();
-  const compiled = compileModel(modelOf(settings, dataset.classes), dataset.shape, dataset.classes);
+  const compiled = compileModel(
+    loadModelSpec(settings.model, dataset.classes),
+    dataset.shape,
+    dataset.classes,
+  );
   const entries = candidates.map(candidate => {
     const job = createJob(candidate, compiled, dataset, F32_PROFILE);
     const threads = candidate.workers === 'auto' ? cores : candidate.workers;

@@ -1,9 +1,9 @@
 // What a model looks like, layer by layer, for people.
 
-import { compileModel } from '../shared/model.js';
+import { loadModelSpec } from '../coordinator/model-file.js';
+import { compileModel, type LayerSpec } from '../shared/model.js';
 import { formatShape } from '../shared/shape.js';
-import { presetSpec, presets } from '../shared/presets.js';
-import { resolveSettings } from '../shared/settings.js';
+import { isModelFile, presetNamed } from '../shared/presets.js';
 
 export interface LayerDescription {
   readonly name: string;
@@ -23,24 +23,35 @@ export interface ModelDescription {
 }
 
 /**
- * A preset for images of 28 x 28 pixels and 10 classes.
- * @throws LOCKSTEP_BAD_SETTING if there is no preset of that name
+ * A preset, or the model of a file whose path ends with .json, for images of 28 x 28 pixels and 10 classes.
+ * @throws LOCKSTEP_BAD_SETTING if there is no preset of that name, LOCKSTEP_MODEL_FILE, LOCKSTEP_MODEL_SHAPE
  */
 export function describeModel(name: string): ModelDescription {
-  resolveSettings({ model: name });
   const input = { height: 28, width: 28, channels: 1 };
-  const model = compileModel(presetSpec(name, 10), input, 10);
+  const model = compileModel(loadModelSpec(name, 10), input, 10);
   return {
-    model: name,
-    about: presets[name].about,
+    model: model.spec.name,
+    about: isModelFile(name) ? name : presetNamed(name).about,
     input: formatShape(input),
     layers: model.layers.map(({ name: layerName, spec, output, parameters }) => ({
       name: layerName,
-      type: spec.type === 'dropout' ? `dropout ${spec.rate}` : spec.type,
+      type: describeType(spec),
       output: formatShape(output),
       parameters: parameters ? parameters.kernel.size + parameters.bias.size : 0,
       arithmetic: parameters ? `${parameters.kernel.shape.join(' x ')} + ${parameters.bias.size}` : '',
     })),
     parameters: model.parameterCount,
   };
+}
+
+/** The type, with what neither shapes nor counts tell. */
+function describeType(spec: LayerSpec): string {
+  if (spec.type === 'dropout') return `dropout ${spec.rate}`;
+  if (spec.type !== 'conv2d') return spec.type;
+  const { stride, padding } = spec;
+  return [
+    'conv2d',
+    ...(stride === undefined ? [] : [`stride ${stride}`]),
+    ...(padding === undefined ? [] : [`padding ${padding}`]),
+  ].join(', ');
 }

@@ -3,6 +3,7 @@
 import { availableParallelism } from 'node:os';
 import { beginning, encodeCheckpoint, type TrainingState } from '../coordinator/checkpoint.js';
 import { loadMnist } from '../coordinator/mnist.js';
+import { loadModelSpec } from '../coordinator/model-file.js';
 import { run, type RunOutcome, type RunParts } from '../coordinator/run.js';
 import { RunFolder } from '../coordinator/run-folder.js';
 import type { TensorValues } from '../coordinator/safetensors.js';
@@ -16,7 +17,6 @@ import { compileModel, type ModelSpec } from '../shared/model.js';
 import { checkResume } from '../shared/resume.js';
 import {
   createJob,
-  modelOf,
   resolveSettings,
   resumedSettings,
   type Job,
@@ -121,7 +121,7 @@ interface Begun {
 function begin(chosen: Partial<TrainSettings>, content: DatasetContent | undefined): Begun {
   const settings = resolveSettings(chosen);
   const dataset = datasetOf(content);
-  const job = jobOf(settings, modelOf(settings, dataset.classes), dataset);
+  const job = jobOf(settings, loadModelSpec(settings.model, dataset.classes), dataset);
   const config = runConfig(job, dataset.name, content !== undefined);
   const folder = RunFolder.create(settings.out, job.model.spec.name, config);
   return { job, dataset, folder, from: beginning(job) };
@@ -147,7 +147,7 @@ function goOn(
     }
     const settings = resumedSettings(stored.settings, chosen);
     const dataset = datasetOf(content);
-    const spec = chosen.model === undefined ? stored.model : modelOf(settings, dataset.classes);
+    const spec = chosen.model === undefined ? stored.model : loadModelSpec(settings.model, dataset.classes);
     const job = jobOf(settings, spec, dataset);
     checkResume(stored, chosen, job);
     if (isFinished(dir) && job.totalSteps <= stored.totalSteps) {

@@ -8,6 +8,7 @@ export const errorCodes = {
   LOCKSTEP_DATA_MISSING: 'A data file cannot be read.',
   LOCKSTEP_DATA_FORMAT: 'A data file is not what its name and header say.',
   LOCKSTEP_DATA_DIGEST: 'A file of the MNIST package differs from the published one.',
+  LOCKSTEP_MODEL_FILE: 'A model file cannot be read, or does not describe a model.',
   LOCKSTEP_MODEL_SHAPE: 'A layer cannot take what the layer before it gives.',
   LOCKSTEP_RUN_EXISTS: 'The output folder already holds a run or other files.',
   LOCKSTEP_RUN_FOLDER: 'The run folder cannot be written.',

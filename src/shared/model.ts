@@ -9,24 +9,91 @@ import { LockstepError } from './errors.js';
 import { BLOCK_PARAMETERS, blockCount } from './hash.js';
 import { formatShape, isVector, sizeOf, type Shape } from './shape.js';
 
-const positiveInteger = v.pipe(v.number(), v.integer(), v.minValue(1));
+const MOST = 65_536;
+
+/** The message of an issue is what was expected, as in all our schemas; the description goes into the JSON schema. */
+function sizeSchema(description: string, least = 1) {
+  const expected = `a whole number from ${least} to ${MOST}`;
+  return v.pipe(
+    v.number(expected),
+    v.integer(expected),
+    v.minValue(least, expected),
+    v.maxValue(MOST, expected),
+    v.description(description),
+  );
+}
+
+const paddingSchema = v.union(
+  [v.picklist(['valid', 'same']), sizeSchema('Rows and columns on each side', 0)],
+  `'valid', 'same' or a whole number from 0 to ${MOST}`,
+);
+
+const conv2dSchema = v.pipe(
+  v.strictObject({
+    type: v.literal('conv2d'),
+    filters: sizeSchema('Outputs of each position'),
+    kernelSize: sizeSchema('Rows and columns of the kernel'),
+    stride: v.exactOptional(sizeSchema('Rows and columns from one position to the next; 1 by default')),
+    padding: v.exactOptional(
+      v.pipe(
+        paddingSchema,
+        v.description(
+          "Zeros around the normalized input: 'valid' (default) none, 'same' as TensorFlow defines it, or so many on each side",
+        ),
+      ),
+    ),
+  }),
+  // Defaults are left out, so that a layer has one canonical form, and the hash of its runs one value.
+  v.transform(({ stride = 1, padding = 'valid', ...layer }) => ({
+    ...layer,
+    ...(stride !== 1 && { stride }),
+    ...(padding !== 'valid' && padding !== 0 && { padding }),
+  })),
+);
+
+const poolSize = sizeSchema('Rows and columns of a window, and from one window to the next');
+const rateExpected = 'a number from 0 to below 1';
+const rate = v.pipe(
+  v.number(rateExpected),
+  v.minValue(0, rateExpected),
+  v.ltValue(1, rateExpected),
+  v.description('The part of its inputs that a step sets to zero'),
+);
 
 const layerSpecSchema = v.variant('type', [
-  v.strictObject({ type: v.literal('conv2d'), filters: positiveInteger, kernelSize: positiveInteger }),
-  v.strictObject({ type: v.literal('maxPool2d'), poolSize: positiveInteger }),
-  v.strictObject({ type: v.literal('dense'), units: positiveInteger }),
+  conv2dSchema,
+  v.strictObject({ type: v.literal('maxPool2d'), poolSize }),
+  v.strictObject({ type: v.literal('avgPool2d'), poolSize }),
+  v.strictObject({ type: v.literal('dense'), units: sizeSchema('Outputs') }),
   v.strictObject({ type: v.literal('relu') }),
   v.strictObject({ type: v.literal('flatten') }),
-  v.strictObject({ type: v.literal('dropout'), rate: v.pipe(v.number(), v.minValue(0), v.ltValue(1)) }),
+  v.strictObject({ type: v.literal('dropout'), rate }),
 ]);
 
+const nameExpected = 'letters, digits, dots, dashes and underscores';
+
+/** The only definition of the format of models; `docs/model.schema.json` is made from it. */
 export const modelSpecSchema = v.strictObject({
-  name: v.pipe(v.string(), v.regex(/^[\w.-]+$/, 'letters, digits, dot, dash and underscore only')),
-  layers: v.pipe(v.array(layerSpecSchema), v.minLength(1)),
+  name: v.pipe(
+    v.string(nameExpected),
+    v.regex(/^[\w.-]+$/, nameExpected),
+    v.description(`Names the run's folder; by default the file's name: ${nameExpected}`),
+  ),
+  layers: v.pipe(
+    v.array(layerSpecSchema, 'a list of layers'),
+    v.minLength(1, 'a list of at least one layer'),
+    v.description('From the image to one output for each class'),
+  ),
 });
 
 export type LayerSpec = v.InferOutput<typeof layerSpecSchema>;
 export type ModelSpec = v.InferOutput<typeof modelSpecSchema>;
+export type Conv2dSpec = Extract<LayerSpec, { readonly type: 'conv2d' }>;
+
+/** The keys of each type of layer, those first that it needs. */
+export const layerKeys = Object.fromEntries(
+  layerSpecSchema.options.map(({ entries }) => [entries.type.literal, Object.keys(entries)]),
+);
 
 /** A named tensor in the flat parameter vector. */
 export interface Tensor {
@@ -126,6 +193,7 @@ export function compileModel(spec: ModelSpec, input: Shape, classes: number): Mo
 const namePrefixes: Record<LayerSpec['type'], string> = {
   conv2d: 'conv',
   maxPool2d: 'pool',
+  avgPool2d: 'pool',
   dense: 'fc',
   relu: 'relu',
   flatten: 'flatten',
@@ -135,11 +203,20 @@ const namePrefixes: Record<LayerSpec['type'], string> = {
 function outputShape(spec: LayerSpec, input: Shape, fail: (need: string) => never): Shape {
   switch (spec.type) {
     case 'conv2d': {
-      const { kernelSize: k, filters } = spec;
-      if (input.height < k || input.width < k) fail(`at least ${k} x ${k} positions for its kernel`);
-      return { height: input.height - k + 1, width: input.width - k + 1, channels: filters };
+      const { kernelSize: k, stride = 1, padding, filters } = spec;
+      if (typeof padding === 'number' && padding >= k) {
+        fail(`a padding below its kernelSize of ${k}, not ${padding}: further out it sees nothing but zeros`);
+      }
+      const { height, width } = paddedInput(spec, input).shape;
+      if (height < k || width < k) fail(`at least ${k} x ${k} positions for its kernel, padding included`);
+      return {
+        height: Math.floor((height - k) / stride) + 1,
+        width: Math.floor((width - k) / stride) + 1,
+        channels: filters,
+      };
     }
-    case 'maxPool2d': {
+    case 'maxPool2d':
+    case 'avgPool2d': {
       const { poolSize: p } = spec;
       if (input.height < p || input.width < p) fail(`at least ${p} x ${p} positions for its window`);
       return {
@@ -157,4 +234,30 @@ function outputShape(spec: LayerSpec, input: Shape, fail: (need: string) => neve
     case 'dropout':
       return input;
   }
+}
+
+/** What a convolution runs over: its input with the padding around it, and where in it the input begins. */
+export interface PaddedInput {
+  readonly shape: Shape;
+  readonly top: number;
+  readonly left: number;
+}
+
+export function paddedInput({ kernelSize, stride = 1, padding }: Conv2dSpec, input: Shape): PaddedInput {
+  const [top, bottom] = paddingOf(input.height, kernelSize, stride, padding);
+  const [left, right] = paddingOf(input.width, kernelSize, stride, padding);
+  const { height, width, channels } = input;
+  return { shape: { height: height + top + bottom, width: width + left + right, channels }, top, left };
+}
+
+/** Before and behind an extent. 'same' gives ceil(extent / stride) positions; an odd zero goes behind. */
+function paddingOf(
+  extent: number,
+  kernelSize: number,
+  stride: number,
+  padding: Conv2dSpec['padding'] = 0,
+): [number, number] {
+  if (typeof padding === 'number') return [padding, padding];
+  const total = Math.max(0, (Math.ceil(extent / stride) - 1) * stride + kernelSize - extent);
+  return [Math.floor(total / 2), Math.ceil(total / 2)];
 }

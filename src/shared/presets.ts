@@ -1,5 +1,7 @@
 // The models that have a name, with the training settings that suit them on MNIST.
 
+import { closest } from 'fastest-levenshtein';
+import { LockstepError } from './errors.js';
 import type { TrainSettings } from './settings.js';
 import type { LayerSpec, ModelSpec } from './model.js';
 
@@ -53,6 +55,22 @@ export const presets: Record<string, Preset> = {
 
 export const presetNames = Object.keys(presets);
 
+/** A model is named by its preset, or by the path of a file of its own. */
+export function isModelFile(model: string): boolean {
+  return model.endsWith('.json');
+}
+
+/** @throws LOCKSTEP_BAD_SETTING with the nearest name */
+export function presetNamed(name: string): Preset {
+  if (Object.hasOwn(presets, name)) return presets[name];
+  throw new LockstepError(
+    'LOCKSTEP_BAD_SETTING',
+    `Setting model is ${JSON.stringify(name)}, expected one of ${presetNames.join(', ')}, or the path of a model file, ` +
+      `which ends with .json; the nearest name is ${closest(name, presetNames)}.`,
+  );
+}
+
+/** @throws LOCKSTEP_BAD_SETTING if there is no preset of that name */
 export function presetSpec(name: string, classes: number): ModelSpec {
-  return { name, layers: presets[name].layers(classes) };
+  return { name, layers: presetNamed(name).layers(classes) };
 }

@@ -5,8 +5,8 @@ import { checkpointEveryPattern } from './checkpoint-policy.js';
 import { LockstepError } from './errors.js';
 import { normalizationOf, type Dataset, type Normalization } from './dataset.js';
 import { initialHash } from './hash.js';
-import { modelSpecSchema, type Model, type ModelSpec } from './model.js';
-import { presetNames, presets, presetSpec } from './presets.js';
+import { modelSpecSchema, type Model } from './model.js';
+import { isModelFile, presetNamed } from './presets.js';
 import { defaultLeaf, Schedule } from './schedule.js';
 
 /** Schemas whose issues carry, as their message, what was expected. */
@@ -34,13 +34,13 @@ export const optimizerNames = ['sgd', 'adam', 'adamw'] as const;
 export const learningRateScheduleNames = ['constant', 'cosine', 'one-cycle'] as const;
 export const engineNames = ['wasm', 'reference'] as const;
 
+const modelExpected = "a preset's name, the path of a model file or a list of layers";
+const modelNameSchema = v.pipe(v.string(modelExpected), v.minLength(1, modelExpected));
+
 /** Everything `train` accepts, by the names of the flags. */
 export const trainSettingsSchema = v.strictObject({
-  /** The name of a preset, or a list of layers. */
-  model: v.union(
-    [oneOf(presetNames), modelSpecSchema],
-    `one of ${presetNames.join(', ')}, or a list of layers`,
-  ),
+  /** A preset's name, a path that ends with .json, or a list of layers. */
+  model: v.lazy(input => (typeof input === 'object' && input !== null ? modelSpecSchema : modelNameSchema)),
   /** Worker threads; 'auto' is one for each core. */
   workers: v.union([v.literal('auto'), wholeNumber(1, 256)], "a whole number from 1 to 256, or 'auto'"),
   epochs: wholeNumber(1),
@@ -97,10 +97,12 @@ const sgdLearningRate = 0.05;
  * @throws LOCKSTEP_BAD_SETTING naming the setting.
  */
 export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
-  const { model = defaults.model } = chosen;
+  const { model } = parseSettings(v.pick(trainSettingsSchema, ['model']), {
+    model: chosen.model ?? defaults.model,
+  });
   return checkSettings({
     ...defaults,
-    ...(typeof model === 'string' && presets[model]?.settings),
+    ...(typeof model === 'string' && !isModelFile(model) && presetNamed(model).settings),
     ...(chosen.optimizer === 'sgd' && { lr: sgdLearningRate }),
     ...definedOf(chosen),
   });
@@ -141,7 +143,7 @@ export function parseSettings<const Schema extends v.GenericSchema>(
   const name = v.getDotPath(issue) ?? '';
   throw new LockstepError(
     'LOCKSTEP_BAD_SETTING',
-    issue.type === 'strict_object'
+    issue.type === 'strict_object' && issue.expected === 'never'
       ? `There is no setting ${name}.`
       : `Setting ${name} is ${issue.received}, expected ${issue.message}.`,
   );
@@ -220,11 +222,6 @@ export interface BitSettings {
   readonly seed: number;
   readonly optimizer: OptimizerConfig;
   readonly learningRate: LearningRateConfig;
-}
-
-/** The layers of a run on a dataset with `classes` classes. */
-export function modelOf({ model }: Pick<TrainSettings, 'model'>, classes: number): ModelSpec {
-  return typeof model === 'string' ? presetSpec(model, classes) : model;
 }
 
 /** A training, fully decided: what the coordinator runs and every node is told. */

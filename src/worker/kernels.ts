@@ -99,6 +99,7 @@ export interface Kernels {
     kernelSize: number,
     filters: number,
     poolSize: number,
+    stride: number,
   ): void;
   imageConv2dForward(
     x: Pointer,
@@ -129,6 +130,7 @@ export interface Kernels {
     kernelSize: number,
     filters: number,
     poolSize: number,
+    stride: number,
     list: Pointer,
     first: number,
   ): void;
@@ -139,6 +141,7 @@ export interface Kernels {
     kernelSize: number,
     filters: number,
     poolSize: number,
+    stride: number,
   ): void;
   packImageConv2d(
     kernel: Pointer,
@@ -176,6 +179,45 @@ export interface Kernels {
     width: number,
     channels: number,
     poolSize: number,
+  ): void;
+  avgPool2dForward(
+    x: Pointer,
+    y: Pointer,
+    samples: number,
+    height: number,
+    width: number,
+    channels: number,
+    poolSize: number,
+  ): void;
+  avgPool2dBackward(
+    dy: Pointer,
+    dx: Pointer,
+    samples: number,
+    height: number,
+    width: number,
+    channels: number,
+    poolSize: number,
+  ): void;
+  padImages(
+    x: Pointer,
+    padded: Pointer,
+    samples: number,
+    rows: number,
+    rowSize: number,
+    paddedRows: number,
+    paddedRowSize: number,
+    offset: number,
+    value: number,
+  ): void;
+  unpadImages(
+    padded: Pointer,
+    x: Pointer,
+    samples: number,
+    rows: number,
+    rowSize: number,
+    paddedRows: number,
+    paddedRowSize: number,
+    offset: number,
   ): void;
   dropoutForward(
     x: Pointer,

@@ -174,7 +174,10 @@ test('without a terminal there are plain lines, without colours or cursor moveme
 
 const misuses = [
   { args: ['train', '--bacth', '3'], stderr: /^LOCKSTEP_USAGE: .*--bacth.*--batch/ },
-  { args: ['train', 'lenet6'], stderr: /^LOCKSTEP_USAGE: .*lenet6/s },
+  {
+    args: ['train', 'lenet6'],
+    stderr: /^LOCKSTEP_BAD_SETTING: .*lenet6.*\.json; the nearest name is lenet5/,
+  },
   { args: ['train', '--epochs', 'many'], stderr: /^LOCKSTEP_BAD_SETTING: .*epochs/ },
   { args: ['train', '--epochs'], stderr: /^LOCKSTEP_USAGE: .*epochs/s },
   { args: ['train', '--workers', '0'], stderr: /^LOCKSTEP_BAD_SETTING: .*workers/ },

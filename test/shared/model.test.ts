@@ -3,7 +3,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as v from 'valibot';
-import { compileModel, modelSpecSchema, type LayerSpec, type Model } from '#dist/shared/model.js';
+import {
+  compileModel,
+  modelSpecSchema,
+  paddedInput,
+  type LayerSpec,
+  type Model,
+} from '#dist/shared/model.js';
+import { canonicalJson } from '#dist/shared/hash.js';
 import { formatShape, type Shape } from '#dist/shared/shape.js';
 import { presetNames, presetSpec } from '#dist/shared/presets.js';
 
@@ -126,6 +133,89 @@ test('pooling drops the positions that do not fill a window, and each layer gets
   }
 });
 
+/** TensorFlow's documentation: ceil(extent / stride) positions, the odd zero behind. */
+test("padding 'same' gives ceil(extent / stride) positions, with an odd zero at the lower right", () => {
+  for (let extent = 1; extent <= 12; extent++) {
+    for (let kernelSize = 1; kernelSize <= 7; kernelSize++) {
+      for (let stride = 1; stride <= 4; stride++) {
+        const spec = { type: 'conv2d', filters: 2, kernelSize, stride, padding: 'same' } as const;
+        const input = { height: extent, width: 13 - extent, channels: 3 };
+        const layers = [spec, { type: 'flatten' }, { type: 'dense', units: 4 }] satisfies LayerSpec[];
+        const [{ output }] = compileModel({ name: 'same', layers }, input, 4).layers;
+        assert.deepEqual(output, {
+          height: Math.ceil(input.height / stride),
+          width: Math.ceil(input.width / stride),
+          channels: 2,
+        });
+        const { shape, top, left } = paddedInput(spec, input);
+        for (const [padded, own, before] of [
+          [shape.height, input.height, top],
+          [shape.width, input.width, left],
+        ]) {
+          const behind = padded - own - before;
+          assert.ok(before >= 0 && (behind === before || behind === before + 1), `${before}, ${behind}`);
+        }
+      }
+    }
+  }
+});
+
+/** What one convolution of one filter gives of 7 x 10 x 1. */
+function outputOf(kernelSize: number, stride: number, padding: number): string {
+  const layers: LayerSpec[] = [
+    { type: 'conv2d', filters: 1, kernelSize, stride, padding },
+    { type: 'flatten' },
+    { type: 'dense', units: 2 },
+  ];
+  const model = compileModel({ name: 'one', layers }, { height: 7, width: 10, channels: 1 }, 2);
+  return formatShape(model.layers[0].output);
+}
+
+test('strides and padding by a number give floor((extent + 2 * padding - kernelSize) / stride) + 1 positions', () => {
+  assert.equal(outputOf(3, 2, 0), '3 x 4 x 1');
+  assert.equal(outputOf(3, 2, 1), '4 x 5 x 1');
+  assert.equal(outputOf(2, 5, 0), '2 x 2 x 1');
+  assert.equal(outputOf(9, 1, 1), '1 x 4 x 1');
+  assert.equal(outputOf(7, 65_536, 0), '1');
+});
+
+test('pools are counted together, whatever they take of a window', () => {
+  const layers: LayerSpec[] = [
+    { type: 'maxPool2d', poolSize: 2 },
+    { type: 'avgPool2d', poolSize: 2 },
+    { type: 'flatten' },
+    { type: 'dense', units: 4 },
+  ];
+  const model = compileModel({ name: 'pools', layers }, { height: 8, width: 9, channels: 2 }, 4);
+  assert.deepEqual(tableOf(model).slice(0, 2), ['pool1: 4 x 4 x 2, 0', 'pool2: 2 x 2 x 2, 0']);
+});
+
+function canonical(layer: object): string {
+  return canonicalJson(v.parse(modelSpecSchema, { name: 'a', layers: [layer] }).layers);
+}
+
+test('a layer has one canonical form: defaults are left out, and what was always there stays as it was', () => {
+  const conv = { type: 'conv2d', filters: 6, kernelSize: 5 };
+  const before = '[{"filters":6,"kernelSize":5,"type":"conv2d"}]';
+  for (const defaults of [
+    {},
+    { stride: 1 },
+    { padding: 'valid' },
+    { padding: 0 },
+    { stride: 1, padding: 'valid' },
+  ]) {
+    assert.equal(canonical({ ...conv, ...defaults }), before, JSON.stringify(defaults));
+  }
+  assert.equal(
+    canonical({ ...conv, stride: 2, padding: 'same' }),
+    '[{"filters":6,"kernelSize":5,"padding":"same","stride":2,"type":"conv2d"}]',
+  );
+  assert.equal(
+    canonical({ ...conv, padding: 2 }),
+    '[{"filters":6,"kernelSize":5,"padding":2,"type":"conv2d"}]',
+  );
+});
+
 const small = { height: 4, width: 6, channels: 2 };
 const vector = { height: 1, width: 1, channels: 5 };
 
@@ -135,6 +225,24 @@ const misfits: { why: string; input: Shape; layers: LayerSpec[]; message: RegExp
     input: small,
     layers: [{ type: 'relu' }, { type: 'conv2d', filters: 1, kernelSize: 5 }],
     message: /^Layer conv1 \(number 2 of model misfit\) gets 4 x 6 x 2 and needs at least 5 x 5 positions/,
+  },
+  {
+    why: 'a kernel larger than its padded input',
+    input: small,
+    layers: [{ type: 'conv2d', filters: 1, kernelSize: 7, padding: 1 }],
+    message: /^Layer conv1 .* gets 4 x 6 x 2 and needs at least 7 x 7 positions for its kernel, padding incl/,
+  },
+  {
+    why: 'a padding as large as the kernel',
+    input: small,
+    layers: [{ type: 'conv2d', filters: 1, kernelSize: 3, padding: 3 }],
+    message: /^Layer conv1 .* gets 4 x 6 x 2 and needs a padding below its kernelSize of 3, not 3/,
+  },
+  {
+    why: 'a window of means larger than its input',
+    input: small,
+    layers: [{ type: 'avgPool2d', poolSize: 5 }],
+    message: /^Layer pool1 .* gets 4 x 6 x 2 and needs at least 5 x 5 positions for its window/,
   },
   {
     why: 'a window larger than its input',
@@ -189,6 +297,8 @@ function isModel(layer: unknown, name = 'a.b-c_1'): boolean {
 test('the schema refuses what is no layer, sizes that are no positive integer, and unknown keys', () => {
   assert.ok(isModel({ type: 'dense', units: 3 }));
   assert.ok(isModel({ type: 'dropout', rate: 0 }));
+  assert.ok(isModel({ type: 'conv2d', filters: 65_536, kernelSize: 3, stride: 2, padding: 2 }));
+  assert.ok(isModel({ type: 'avgPool2d', poolSize: 2 }));
   for (const layer of [
     { type: 'lstm' },
     { type: 'dense' },
@@ -197,6 +307,15 @@ test('the schema refuses what is no layer, sizes that are no positive integer, a
     { type: 'dense', units: '3' },
     { type: 'dense', units: 3, bias: false },
     { type: 'conv2d', filters: 3, kernelSize: -1 },
+    { type: 'conv2d', filters: 65_537, kernelSize: 1 },
+    { type: 'conv2d', filters: 3, kernelSize: 3, stride: 0 },
+    { type: 'conv2d', filters: 3, kernelSize: 3, stride: null },
+    { type: 'conv2d', filters: 3, kernelSize: 3, stride: [2, 2] },
+    { type: 'conv2d', filters: 3, kernelSize: 3, padding: 'full' },
+    { type: 'conv2d', filters: 3, kernelSize: 3, padding: -1 },
+    { type: 'conv2d', filters: 3, kernelSize: 3, padding: 1.5 },
+    { type: 'avgPool2d' },
+    { type: 'maxPool2d', poolSize: 2, stride: 2 },
     { type: 'dropout', rate: 1 },
     { type: 'dropout', rate: -0.1 },
     { type: 'dropout', rate: NaN },

@@ -73,6 +73,17 @@ test("a preset's settings win over the defaults, and what is chosen wins over bo
   assert.equal(resolveSettings({ model: 'lenet5-regularized', weightDecay: 0 }).weightDecay, 0);
 });
 
+test('a model that ends with .json is a file, with the default settings', () => {
+  for (const model of ['mine.json', './a folder/mlp.json', '.json']) {
+    assert.deepEqual(resolveSettings({ model }), { ...resolveSettings({}), model });
+  }
+  assert.throws(() => resolveSettings({ model: 'mlq' }), {
+    message:
+      'Setting model is "mlq", expected one of lenet5, mlp, lenet5-regularized, or the path of a model file, ' +
+      'which ends with .json; the nearest name is mlp.',
+  });
+});
+
 test('what is chosen as undefined is not chosen', () => {
   const names = ['model', 'batch', 'leaf', 'lr', 'seed'];
   const nothing = Object.fromEntries(names.map(name => [name, undefined]));
@@ -111,7 +122,7 @@ test('choosing sgd brings a learning rate for it, unless one is chosen too', () 
 });
 
 const badValues: [string, unknown[]][] = [
-  ['model', ['vgg', 'constructor', '__proto__', 5, null]],
+  ['model', ['vgg', 'lenet5 ', 'constructor', '__proto__', '', 5, null]],
   ['workers', [0, -1, 257, 1.5, NaN, 'many', '2']],
   ['epochs', [0, -1, 1.5, NaN, Infinity, '3']],
   ['maxSteps', [0, -5, 0.5]],

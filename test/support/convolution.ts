@@ -9,12 +9,17 @@ export interface Convolution {
   readonly kernelSize: number;
   readonly filters: number;
   readonly poolSize: number;
+  /** 1 by default. */
+  readonly stride?: number;
 }
 
 /** What follows from the sizes of a convolution. */
-export function sizesOf({ samples, height, width, channels, kernelSize, filters, poolSize }: Convolution) {
-  const cellRows = Math.floor((height - kernelSize + 1) / poolSize);
-  const cellColumns = Math.floor((width - kernelSize + 1) / poolSize);
+export function sizesOf(shape: Convolution) {
+  const { samples, height, width, channels, kernelSize, filters, poolSize, stride = 1 } = shape;
+  const outWidth = Math.floor((width - kernelSize) / stride) + 1;
+  const cellRows = Math.floor((Math.floor((height - kernelSize) / stride) + 1) / poolSize);
+  const cellColumns = Math.floor(outWidth / poolSize);
+  const margin = (poolSize - 1) * stride;
   const cells = samples * cellRows * cellColumns;
   const paddedRow = Math.ceil((kernelSize * channels) / 4) * 4;
   return {
@@ -23,25 +28,26 @@ export function sizesOf({ samples, height, width, channels, kernelSize, filters,
     inputs: samples * height * width * channels,
     outputs: cells * filters,
     kernelCount: kernelSize ** 2 * channels * filters,
-    rowsCount: poolSize * (width - kernelSize + 1) * filters,
+    rowsCount: poolSize * outWidth * filters,
     gradientCount: filters * kernelSize * paddedRow,
-    packedCount: filters * (kernelSize + 2 * (poolSize - 1)) * packedRowSize(channels, kernelSize, poolSize),
+    packedCount: filters * (kernelSize + 2 * margin) * packedRowSize(channels, kernelSize, margin),
     /** Words of a list with a term more than there are cells, or filters. */
     listWords: 2 * (Math.max(cells, filters) + 1),
   };
 }
 
-/** Floats of a row of `packConv2d`: a patch row with poolSize - 1 pixels on both sides, in whole vectors of 4. */
-export function packedRowSize(channels: number, kernelSize: number, poolSize: number): number {
-  return Math.ceil(((kernelSize + 2 * (poolSize - 1)) * channels) / 4) * 4;
+/** Floats of a row of `packConv2d`: a patch row with `margin` pixels on both sides, in whole vectors of 4. */
+export function packedRowSize(channels: number, kernelSize: number, margin: number): number {
+  return Math.ceil(((kernelSize + 2 * margin) * channels) / 4) * 4;
 }
 
 /** For each place of a cell: byte offset of its patch in the input, and of its window's row 0 in a packed kernel. */
-export function shiftsOf({ width, channels, kernelSize, poolSize }: Convolution): number[] {
-  const rowSize = packedRowSize(channels, kernelSize, poolSize);
+export function shiftsOf({ width, channels, kernelSize, poolSize, stride = 1 }: Convolution): number[] {
+  const margin = (poolSize - 1) * stride;
+  const rowSize = packedRowSize(channels, kernelSize, margin);
   return Array.from({ length: poolSize ** 2 }, (_, place) => {
-    const [py, px] = [Math.floor(place / poolSize), place % poolSize];
-    const inPacked = (poolSize - 1 - py) * rowSize + (poolSize - 1 - px) * channels;
+    const [py, px] = [Math.floor(place / poolSize) * stride, (place % poolSize) * stride];
+    const inPacked = (margin - py) * rowSize + (margin - px) * channels;
     return [(py * width + px) * channels * 4, inPacked * 4];
   }).flat();
 }
@@ -101,13 +107,13 @@ export function plainBackward(
 
 /** Index of each cell's first output, and of its first pixel in the input without channels. */
 function* cellsOf(shape: Convolution): Generator<{ at: number; corner: number }> {
-  const { samples, height, width, filters, poolSize } = shape;
+  const { samples, height, width, filters, poolSize, stride = 1 } = shape;
   const { cellRows, cellColumns } = sizesOf(shape);
   let at = 0;
   for (let s = 0; s < samples; s++) {
     for (let row = 0; row < cellRows; row++) {
       for (let column = 0; column < cellColumns; column++) {
-        yield { at, corner: (s * height + row * poolSize) * width + column * poolSize };
+        yield { at, corner: (s * height + row * poolSize * stride) * width + column * poolSize * stride };
         at += filters;
       }
     }
@@ -116,11 +122,11 @@ function* cellsOf(shape: Convolution): Generator<{ at: number; corner: number }>
 
 /** What the output at a place of the cell sees: indexes in the input, and in a kernel of one filter. */
 function* patchOf(
-  { width, channels, kernelSize, poolSize }: Convolution,
+  { width, channels, kernelSize, poolSize, stride = 1 }: Convolution,
   corner: number,
   place: number,
 ): Generator<{ from: number; tap: number }> {
-  const first = corner + Math.floor(place / poolSize) * width + (place % poolSize);
+  const first = corner + (Math.floor(place / poolSize) * width + (place % poolSize)) * stride;
   let tap = 0;
   for (let ky = 0; ky < kernelSize; ky++) {
     for (let i = 0; i < kernelSize * channels; i++) {
@@ -138,6 +144,7 @@ export function sizeArguments({
   kernelSize,
   filters,
   poolSize,
-}: Convolution): [number, number, number, number, number, number, number] {
-  return [samples, height, width, channels, kernelSize, filters, poolSize];
+  stride = 1,
+}: Convolution): [number, number, number, number, number, number, number, number] {
+  return [samples, height, width, channels, kernelSize, filters, poolSize, stride];
 }

@@ -81,13 +81,17 @@ function logitsOf(model: Model, parameters: tf.Tensor[], images: tf.Tensor4D, ma
       tf.reshape<tf.Rank.R4>(x, [samples, input.height, input.width, input.channels]);
     switch (spec.type) {
       case 'conv2d': {
-        const { filters, kernelSize: k } = spec;
+        const { filters, kernelSize: k, stride = 1, padding = 'valid' } = spec;
         const filter = tf.reshape<tf.Rank.R4>(kernel!, [k, k, input.channels, filters]);
-        x = tf.add(tf.conv2d(pixels(), filter, 1, 'valid'), bias!);
+        const rounding = typeof padding === 'number' ? 'floor' : undefined;
+        x = tf.add(tf.conv2d(pixels(), filter, stride, padding, 'NHWC', 1, rounding), bias!);
         break;
       }
       case 'maxPool2d':
         x = tf.maxPool(pixels(), spec.poolSize, spec.poolSize, 'valid');
+        break;
+      case 'avgPool2d':
+        x = tf.avgPool(pixels(), spec.poolSize, spec.poolSize, 'valid');
         break;
       case 'dense':
         x = tf.add(tf.matMul(x, kernel!), bias!);

@@ -13,8 +13,16 @@ import {
 import { KernelMemory, PAGE_BYTES } from '../support/kernel-memory.js';
 import { randomTest, type Random } from '../support/random.js';
 
-function describe({ height, width, channels, kernelSize, filters, poolSize }: Convolution): string {
-  return `${height}x${width}x${channels}, size ${kernelSize}, ${filters} filters, cells of ${poolSize}`;
+function describe({
+  height,
+  width,
+  channels,
+  kernelSize,
+  filters,
+  poolSize,
+  stride = 1,
+}: Convolution): string {
+  return `${height}x${width}x${channels}, size ${kernelSize} in steps of ${stride}, ${filters} filters, cells of ${poolSize}`;
 }
 
 /** Whole numbers often, so that there are equals in a cell; zeros of both signs among them. */
@@ -30,16 +38,20 @@ function* grids(random: Random, poolSize: number): Generator<Convolution> {
   for (const kernelSize of [1, 2, 3, 5]) {
     for (const channels of [1, 2, 3, 6]) {
       for (const filters of [1, 2, 4, 5, 7, 17]) {
-        const spare = kernelSize - 1;
-        yield {
-          samples: 1 + random.integer(3),
-          height: (1 + random.integer(3)) * poolSize + random.integer(poolSize) + spare,
-          width: (1 + random.integer(4)) * poolSize + random.integer(poolSize) + spare,
-          channels,
-          kernelSize,
-          filters,
-          poolSize,
-        };
+        for (const stride of [1, 2 + random.integer(3)]) {
+          const extent = (cells: number): number =>
+            (cells * poolSize + random.integer(poolSize) - 1) * stride + random.integer(stride) + kernelSize;
+          yield {
+            samples: 1 + random.integer(3),
+            height: extent(1 + random.integer(3)),
+            width: extent(1 + random.integer(4)),
+            channels,
+            kernelSize,
+            filters,
+            poolSize,
+            stride,
+          };
+        }
       }
     }
   }
@@ -51,7 +63,7 @@ for (const poolSize of [1, 2, 3]) {
     random => {
       for (const shape of grids(random, poolSize)) {
         const { inputs, outputs, kernelCount, rowsCount } = sizesOf(shape);
-        const memory = new KernelMemory(2 * PAGE_BYTES);
+        const memory = new KernelMemory(8 * PAGE_BYTES);
         const x = memory.f32(mixed(random, inputs, 0.5));
         const kernel = memory.f32(mixed(random, kernelCount, 0.3));
         const bias = memory.f32(mixed(random, shape.filters, 0.3));
@@ -88,9 +100,9 @@ function bothGradients(
   start?: { dKernel: Float32Array; dBias: Float32Array },
   withInputs = true,
 ): { actual: Gradients; expected: Gradients } {
-  const { channels, kernelSize, filters, poolSize } = shape;
+  const { channels, kernelSize, filters, poolSize, stride = 1 } = shape;
   const { gradientCount, packedCount, listWords } = sizesOf(shape);
-  const memory = new KernelMemory(4 * PAGE_BYTES);
+  const memory = new KernelMemory(8 * PAGE_BYTES);
   const { kernels } = memory;
   const [x, kernel, dy] = [memory.f32(values.x), memory.f32(values.kernel), memory.f32(values.dy)];
   const winners = memory.u32(values.winners);
@@ -99,7 +111,7 @@ function bothGradients(
   const dPacked = memory.f32(gradientCount);
   const [dKernel, dBias, dx] = [memory.f32(kernel.length), memory.f32(filters), memory.f32(x.length)];
   const list = memory.u32(listWords);
-  kernels.packConv2d(kernel.byteOffset, packed.byteOffset, channels, kernelSize, filters, poolSize);
+  kernels.packConv2d(kernel.byteOffset, packed.byteOffset, channels, kernelSize, filters, poolSize, stride);
   if (start) {
     const paddedRow = gradientCount / filters / kernelSize;
     const row = kernelSize * channels;

@@ -37,6 +37,19 @@ const plain: Record<string, Case> = {
       { type: 'dense', units: 4 },
     ],
   },
+  'strides, padding and average pools': {
+    input: { height: 9, width: 10, channels: 1 },
+    layers: [
+      { type: 'conv2d', filters: 4, kernelSize: 3, padding: 'same' },
+      { type: 'relu' },
+      { type: 'maxPool2d', poolSize: 2 },
+      { type: 'conv2d', filters: 6, kernelSize: 3, stride: 2, padding: 1 },
+      { type: 'relu' },
+      { type: 'avgPool2d', poolSize: 2 },
+      { type: 'flatten' },
+      { type: 'dense', units: 4 },
+    ],
+  },
   'dense layers': {
     input: { height: 5, width: 5, channels: 1 },
     layers: [{ type: 'flatten' }, { type: 'dense', units: 7 }, { type: 'relu' }, { type: 'dense', units: 3 }],

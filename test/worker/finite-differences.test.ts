@@ -22,6 +22,13 @@ const relu: LayerSpec = { type: 'relu' };
 const flatten: LayerSpec = { type: 'flatten' };
 const conv = (filters: number, kernelSize: number): LayerSpec => ({ type: 'conv2d', filters, kernelSize });
 const pool = (poolSize: number): LayerSpec => ({ type: 'maxPool2d', poolSize });
+const average = (poolSize: number): LayerSpec => ({ type: 'avgPool2d', poolSize });
+const strided = (
+  filters: number,
+  kernelSize: number,
+  stride: number,
+  padding: 'same' | number,
+): LayerSpec => ({ type: 'conv2d', filters, kernelSize, stride, padding });
 const dense = (units: number): LayerSpec => ({ type: 'dense', units });
 const dropout = (rate: number): LayerSpec => ({ type: 'dropout', rate });
 
@@ -46,6 +53,25 @@ const models: Record<string, LayerSpec[]> = {
     dropout(0.5),
     dense(3),
   ],
+  'average pools': [conv(3, 2), average(2), relu, average(3), flatten, dense(3)],
+  'average pool first': [average(3), conv(3, 2), flatten, dense(3)],
+  'stride, same padding': [
+    strided(4, 3, 2, 'same'),
+    relu,
+    strided(3, 3, 1, 'same'),
+    pool(2),
+    flatten,
+    dense(3),
+  ],
+  'stride above the kernel, padding by a number': [
+    relu,
+    strided(4, 3, 1, 2),
+    relu,
+    strided(5, 2, 3, 1),
+    flatten,
+    dense(3),
+  ],
+  'cells in steps of 2': [strided(4, 2, 2, 0), pool(2), conv(2, 1), flatten, dense(3)],
   'dropout first': [dropout(0.25), conv(3, 3), relu, flatten, dense(3)],
   'dropout before relu': [flatten, dense(8), dropout(0.5), relu, dense(3)],
   'ends without a dense layer': [conv(5, 3), relu, conv(3, 4), pool(2), flatten],

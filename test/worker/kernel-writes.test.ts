@@ -57,8 +57,11 @@ for (const filters of [1, 2, 3, 4, 5, 6, 8, 9, 11, 12, 13, 16, 17, 20, 21]) {
         for (const channels of [1, 3, 6]) {
           for (let outWidth = poolSize; outWidth <= poolSize + 4; outWidth++) {
             // Two rows of outputs without cells; a row of cells and a row that is left over with them.
-            const [height, width, samples] = [kernelSize + poolSize, kernelSize + outWidth - 1, 2];
-            const shape = { samples, height, width, channels, kernelSize, filters, poolSize };
+            // A stride of 2 on every other shape, with a column that is left over.
+            const stride = 1 + ((outWidth + channels) % 2);
+            const height = kernelSize + poolSize * stride;
+            const [width, samples] = [kernelSize + outWidth * stride - 1, 2];
+            const shape = { samples, height, width, channels, kernelSize, filters, poolSize, stride };
             const sizes = sizesOf(shape);
             const { memory, region } = guarded();
             const x = region(random.floats(sizes.inputs, -1, 1));
@@ -96,6 +99,7 @@ for (const filters of [1, 2, 3, 4, 5, 6, 8, 9, 11, 12, 13, 16, 17, 20, 21]) {
                 kernelSize,
                 filters,
                 poolSize,
+                stride,
               ),
             );
             setPlaces(winners, random, poolSize);
@@ -201,6 +205,52 @@ randomTest('max-pooling writes to its outputs and nowhere else', random => {
           kernels.maxPool2dBackward(dy.byteOffset, winners.byteOffset, dx.byteOffset, ...shape),
         );
       }
+    }
+  }
+});
+
+randomTest('average-pooling writes to its outputs and nowhere else', random => {
+  for (const poolSize of [1, 2, 3]) {
+    for (const channels of [1, 2, 3, 4, 5, 7, 8]) {
+      for (let rest = 0; rest < poolSize; rest++) {
+        const [height, width, samples] = [2 * poolSize + rest, 3 * poolSize + rest, 2];
+        const { memory, region } = guarded();
+        const x = region(random.floats(samples * height * width * channels, -1, 1));
+        const y = region(samples * 6 * channels);
+        const dy = region(random.floats(y.length, -1, 1));
+        const dx = region(x.length);
+        const { kernels } = memory;
+        const shape = [samples, height, width, channels, poolSize] as const;
+        const what = `${channels} channels in windows of ${poolSize}, ${rest} left over:`;
+        assertWritesOnly(memory, [y], `${what} forward`, () =>
+          kernels.avgPool2dForward(x.byteOffset, y.byteOffset, ...shape),
+        );
+        assertWritesOnly(memory, [dx], `${what} backward`, () =>
+          kernels.avgPool2dBackward(dy.byteOffset, dx.byteOffset, ...shape),
+        );
+      }
+    }
+  }
+});
+
+randomTest('padding writes to its outputs and nowhere else', random => {
+  for (const rowSize of [1, 2, 3, 4, 5, 9]) {
+    for (const [rows, paddedRows, paddedRowSize, offset] of [
+      [1, 1, rowSize, 0],
+      [3, 5, rowSize + 2, rowSize + 3],
+      [2, 3, rowSize + 3, 0],
+    ]) {
+      const { memory, region } = guarded();
+      const x = region(random.floats(2 * rows * rowSize, -1, 1));
+      const padded = region(2 * paddedRows * paddedRowSize);
+      const { kernels } = memory;
+      const sizes = [2, rows, rowSize, paddedRows, paddedRowSize, offset] as const;
+      assertWritesOnly(memory, [padded], `rows of ${rowSize} in ${paddedRowSize}`, () =>
+        kernels.padImages(x.byteOffset, padded.byteOffset, ...sizes, 1),
+      );
+      assertWritesOnly(memory, [x], `rows of ${rowSize} out of ${paddedRowSize}`, () =>
+        kernels.unpadImages(padded.byteOffset, x.byteOffset, ...sizes),
+      );
     }
   }
 });

@@ -248,6 +248,86 @@ for (const poolSize of [1, 2, 3, 4]) {
   );
 }
 
+for (const poolSize of [1, 2, 3, 4]) {
+  randomTest(
+    `windows of ${poolSize} x ${poolSize}: their mean, NaN if one is in it, and its gradient`,
+    random => {
+      for (const channels of [1, 2, 3, 4, 5, 9]) {
+        for (let rest = 0; rest < poolSize; rest++) {
+          const [samples, height, width] = [2, 2 * poolSize + rest, 3 * poolSize + (rest % 2)];
+          const outputs = samples * 6 * channels;
+          const memory = new KernelMemory(PAGE_BYTES);
+          const x = memory.f32(random.floats(samples * height * width * channels, -1, 1));
+          for (let i = 0; i < x.length; i++) if (random.chance(0.05)) x[i] = NaN;
+          const [y, dx] = [memory.f32(outputs), memory.f32(x.length)];
+          const dy = memory.f32(random.floats(outputs, -1, 1));
+          const expected = new Float32Array(outputs);
+          const expectedGradient = new Float32Array(x.length);
+          for (let s = 0; s < samples; s++) {
+            for (let row = 0; row < 2 * poolSize; row++) {
+              for (let column = 0; column < 3 * poolSize; column++) {
+                for (let c = 0; c < channels; c++) {
+                  const from = ((s * height + row) * width + column) * channels + c;
+                  const window = (s * 2 + Math.floor(row / poolSize)) * 3 + Math.floor(column / poolSize);
+                  const at = window * channels + c;
+                  expected[at] = Math.fround(expected[at] + x[from]);
+                  expectedGradient[from] = Math.fround(dy[at] / poolSize ** 2);
+                }
+              }
+            }
+          }
+          const shape = [samples, height, width, channels, poolSize] as const;
+          memory.kernels.avgPool2dForward(x.byteOffset, y.byteOffset, ...shape);
+          const means = expected.map(sum => sum / poolSize ** 2);
+          // One quiet NaN may have another sign than the next.
+          assert.deepEqual([...y], [...means], `${channels} channels`);
+          memory.kernels.avgPool2dBackward(dy.byteOffset, dx.byteOffset, ...shape);
+          assertSameBits(dx, expectedGradient, `${channels} channels: gradient`);
+          assertBehindUntouched(y, dx);
+        }
+      }
+    },
+  );
+}
+
+randomTest('padding puts images into the middle of a value, and its gradient is what lies there', random => {
+  for (const channels of [1, 2, 3, 4]) {
+    for (const [top, bottom, left, right] of [
+      [0, 0, 0, 0],
+      [1, 1, 1, 1],
+      [0, 1, 0, 1],
+      [2, 3, 1, 0],
+      [0, 0, 4, 5],
+    ]) {
+      const [samples, height, width] = [3, 1 + random.integer(4), 1 + random.integer(4)];
+      const [rowSize, paddedRowSize] = [width * channels, (left + width + right) * channels];
+      const paddedRows = top + height + bottom;
+      const memory = new KernelMemory(PAGE_BYTES);
+      const x = memory.f32(random.floats(samples * height * rowSize, -1, 1));
+      const padded = memory.f32(samples * paddedRows * paddedRowSize);
+      const back = memory.f32(x.length);
+      const expected = new Float32Array(padded.length).fill(0.3);
+      for (const [i, value] of x.entries()) {
+        const [s, row] = [Math.floor(i / rowSize / height), Math.floor(i / rowSize) % height];
+        expected[(s * paddedRows + top + row) * paddedRowSize + left * channels + (i % rowSize)] = value;
+      }
+      const sizes = [
+        samples,
+        height,
+        rowSize,
+        paddedRows,
+        paddedRowSize,
+        top * paddedRowSize + left * channels,
+      ] as const;
+      memory.kernels.padImages(x.byteOffset, padded.byteOffset, ...sizes, 0.3);
+      assertSameBits(padded, expected, `${channels} channels in ${top}, ${bottom}, ${left}, ${right}`);
+      memory.kernels.unpadImages(padded.byteOffset, back.byteOffset, ...sizes);
+      assertSameBits(back, x, `${channels} channels out of ${top}, ${bottom}, ${left}, ${right}`);
+      assertBehindUntouched(padded, back);
+    }
+  }
+});
+
 interface Softmax {
   readonly isWithin: number;
   readonly lossSum: number;
@@ -413,10 +493,11 @@ for (const poolSize of [1, 2, 3]) {
     random => {
       for (const [kernelSize, channels, filters] of packings) {
         const size = kernelSize * channels;
-        const margin = poolSize - 1;
+        const stride = 1 + random.integer(3);
+        const margin = (poolSize - 1) * stride;
         const rows = kernelSize + 2 * margin;
-        const rowSize = packedRowSize(channels, kernelSize, poolSize);
-        const memory = new KernelMemory(2 * PAGE_BYTES);
+        const rowSize = packedRowSize(channels, kernelSize, margin);
+        const memory = new KernelMemory(4 * PAGE_BYTES);
         const kernel = memory.f32(random.floats(kernelSize * size * filters, -1, 1));
         const packed = memory.f32(new Float32Array(filters * rows * rowSize).fill(77));
         memory.kernels.packConv2d(
@@ -426,6 +507,7 @@ for (const poolSize of [1, 2, 3]) {
           kernelSize,
           filters,
           poolSize,
+          stride,
         );
         for (const [at, value] of packed.entries()) {
           const k = (at % rowSize) - margin * channels;
@@ -462,10 +544,10 @@ randomTest('the gradient of a convolution without cells is packed as its kernels
   for (const [kernelSize, channels, filters] of packings) {
     const memory = new KernelMemory(PAGE_BYTES);
     const kernel = memory.f32(random.floats(kernelSize ** 2 * channels * filters, -1, 1));
-    const packed = memory.f32(filters * kernelSize * packedRowSize(channels, kernelSize, 1));
+    const packed = memory.f32(filters * kernelSize * packedRowSize(channels, kernelSize, 0));
     const back = memory.f32(kernel.length);
     const { kernels } = memory;
-    kernels.packConv2d(kernel.byteOffset, packed.byteOffset, channels, kernelSize, filters, 1);
+    kernels.packConv2d(kernel.byteOffset, packed.byteOffset, channels, kernelSize, filters, 1, 1);
     kernels.unpackConv2dGradient(packed.byteOffset, back.byteOffset, channels, kernelSize, filters);
     assertSameBits(back, kernel, 'unpacked');
     assertBehindUntouched(packed, back);

@@ -89,6 +89,27 @@ const models: Record<string, readonly LayerSpec[]> = {
     { type: 'dropout', rate: 0.5 },
     { type: 'dense', units: 10 },
   ],
+  "stride 2 with padding 'same', average pools": [
+    { type: 'conv2d', filters: 5, kernelSize: 4, padding: 'same' },
+    { type: 'relu' },
+    { type: 'avgPool2d', poolSize: 3 },
+    { type: 'conv2d', filters: 7, kernelSize: 3, stride: 2, padding: 'same' },
+    { type: 'relu' },
+    { type: 'avgPool2d', poolSize: 2 },
+    { type: 'flatten' },
+    { type: 'dense', units: 10 },
+  ],
+  'strides and padding by a number, with a pool': [
+    { type: 'conv2d', filters: 6, kernelSize: 5, padding: 2 },
+    { type: 'relu' },
+    { type: 'maxPool2d', poolSize: 2 },
+    { type: 'conv2d', filters: 5, kernelSize: 2, stride: 3 },
+    { type: 'conv2d', filters: 9, kernelSize: 3, stride: 2, padding: 1 },
+    { type: 'relu' },
+    { type: 'maxPool2d', poolSize: 2 },
+    { type: 'flatten' },
+    { type: 'dense', units: 10 },
+  ],
 };
 
 for (const [name, layers] of Object.entries(models)) {

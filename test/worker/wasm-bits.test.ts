@@ -5,7 +5,8 @@ import * as fc from 'fast-check';
 import { loadMnist } from '#dist/coordinator/mnist.js';
 import type { LabelledImages } from '#dist/shared/dataset.js';
 import { initialWeights } from '#dist/shared/initial-weights.js';
-import type { LayerSpec } from '#dist/shared/model.js';
+import { LockstepError } from '#dist/shared/errors.js';
+import { compileModel, type LayerSpec } from '#dist/shared/model.js';
 import type { Shape } from '#dist/shared/shape.js';
 import { presetNames, presetSpec } from '#dist/shared/presets.js';
 import {
@@ -19,7 +20,15 @@ import {
 import { checkAsyncProperty, Random, randomTest, testSeed } from '../support/random.js';
 
 const conv = (filters: number, kernelSize: number): LayerSpec => ({ type: 'conv2d', filters, kernelSize });
+/** A convolution with a stride and perhaps padding. */
+const strided = (
+  filters: number,
+  kernelSize: number,
+  stride: number,
+  padding?: 'same' | number,
+): LayerSpec => ({ type: 'conv2d', filters, kernelSize, stride, ...(padding !== undefined && { padding }) });
 const pool = (poolSize: number): LayerSpec => ({ type: 'maxPool2d', poolSize });
+const average = (poolSize: number): LayerSpec => ({ type: 'avgPool2d', poolSize });
 const dense = (units: number): LayerSpec => ({ type: 'dense', units });
 const dropout = (rate: number): LayerSpec => ({ type: 'dropout', rate });
 const relu: LayerSpec = { type: 'relu' };
@@ -87,6 +96,82 @@ for (const kernelSize of kernelSizes) {
   }
 }
 
+const strides = [1, 2, 3, 4];
+const paddings = [undefined, 'same', 1, 2] as const;
+const tails: Record<string, LayerSpec[]> = {
+  relu: [relu],
+  'relu, pool 2': [relu, pool(2)],
+  'pool 3': [pool(3)],
+  'average pool 2': [average(2)],
+  nothing: [],
+};
+
+for (const stride of strides) {
+  for (const padding of paddings) {
+    randomTest(`convolutions of stride ${stride} with padding ${padding ?? 'valid'}`, async random => {
+      for (const kernelSize of [1, 2, 3, 5]) {
+        if (typeof padding === 'number' && padding >= kernelSize) continue;
+        for (const [name, tail] of Object.entries(tails)) {
+          const least = name.endsWith('3') ? 3 : name.endsWith('2') ? 2 : 1;
+          const around = typeof padding === 'number' ? 2 * padding : 0;
+          const extent = (): number => {
+            const outputs = least + random.integer(5);
+            if (padding === 'same') return (outputs - 1) * stride + 1 + random.integer(stride);
+            return Math.max(1, (outputs - 1) * stride + kernelSize - around) + random.integer(stride);
+          };
+          const filters = random.pick([1, 3, 4, 6, 8, 13, 16]);
+          const input = { height: extent(), width: extent(), channels: 1 + random.integer(3) };
+          const layers = [strided(filters, kernelSize, stride, padding), ...tail, flatten, dense(4)];
+          await compare({ layers, input, random }, 3);
+          await compare({ layers, input, random, normalization: zeroBlack }, 3);
+          // The same behind another convolution, so that it passes a gradient on to its input.
+          await compare({ layers: [conv(input.channels, 1), relu, ...layers], input, random }, 3);
+        }
+      }
+    });
+  }
+}
+
+randomTest('padded first convolutions on images with blank regions', async random => {
+  for (const kernelSize of [3, 5, 7]) {
+    for (const padding of ['same', 1, 2] as const) {
+      for (const width of [8, 9, 12, 17]) {
+        // Around the 64 rows, padding included, that the kernel for images takes.
+        const input = {
+          height: width === 9 ? 60 + random.integer(4) : 8 + random.integer(9),
+          width,
+          channels: 1,
+        };
+        const layers = [strided(5, kernelSize, 1, padding), relu, pool(2), flatten, dense(4)];
+        const sets = { train: inkedSet(random, 9, input), test: inkedSet(random, 9, input) };
+        await compare({ layers, input, random, sets }, 9);
+        await compare({ layers, input, random, sets, normalization: zeroBlack }, 9);
+      }
+    }
+  }
+});
+
+for (const extents of [
+  [1, 7],
+  [6, 1],
+  [1, 1],
+] as const) {
+  randomTest(`images of ${extents.join(' x ')}`, async random => {
+    const [height, width] = extents;
+    for (const channels of [1, 3]) {
+      const input = { height, width, channels };
+      for (const layers of [
+        [conv(4, 1), relu, flatten, dense(4)],
+        [strided(4, 3, 1, 'same'), relu, strided(5, 2, 2, 'same'), flatten, dense(4)],
+        [strided(5, 3, 2, 1), average(1), flatten, dense(4)],
+        [flatten, strided(5, 3, 1, 'same'), flatten, dense(4)],
+      ]) {
+        await compare({ layers, input, random }, 5);
+      }
+    }
+  });
+}
+
 const unitCounts = [1, 3, 7, 10, 12, 20, 21, 24, 25, 44, 84, 120];
 
 for (const units of unitCounts) {
@@ -123,6 +208,9 @@ for (const poolSize of [2, 3]) {
             const behindConv = [conv(filters, 2), pool(poolSize), conv(5, 1), relu, flatten, dense(3)];
             const larger = { height: input.height + 1, width: input.width + 1, channels: 2 };
             await compare({ layers: behindConv, input: larger, random }, 3);
+            const averages = [conv(filters, 2), average(poolSize), conv(5, 1), relu, flatten, dense(3)];
+            await compare({ layers: averages, input: larger, random }, 3);
+            await compare({ layers: [average(poolSize), flatten, dense(3)], input, random }, 3);
           }
         }
       },
@@ -192,6 +280,29 @@ const orders: Record<string, LayerSpec[]> = {
   'convolution directly followed by flatten': [conv(4, 4), flatten, dense(4)],
   'convolution of the whole image to the classes': [conv(3, 3), relu, conv(4, 6), flatten],
   'two pools in a row': [conv(6, 2), pool(2), pool(2), flatten, dense(4)],
+  'average pool first': [average(2), conv(5, 2), relu, flatten, dense(4)],
+  'average pool between relus': [conv(6, 3), relu, average(2), relu, flatten, dense(4)],
+  'average pool of a pool, then a convolution': [
+    conv(6, 2),
+    pool(2),
+    average(2),
+    conv(4, 1),
+    flatten,
+    dense(4),
+  ],
+  'average pool last': [conv(4, 3), relu, average(6), flatten],
+  'padding first': [strided(5, 3, 1, 'same'), relu, pool(2), flatten, dense(4)],
+  'padding behind a relu': [relu, strided(5, 3, 1, 2), relu, flatten, dense(4)],
+  'padding behind a dropout': [dropout(0.25), strided(5, 3, 2, 'same'), relu, flatten, dense(4)],
+  'padded convolutions in a row': [
+    strided(5, 3, 1, 'same'),
+    strided(6, 5, 2, 'same'),
+    strided(4, 2, 1, 1),
+    flatten,
+    dense(4),
+  ],
+  'strides instead of pools': [strided(6, 3, 2), relu, strided(9, 3, 2), relu, flatten, dense(4)],
+  'a stride above the kernel': [strided(6, 2, 3), relu, strided(5, 1, 2), flatten, dense(4)],
 };
 
 for (const [order, layers] of Object.entries(orders)) {
@@ -305,7 +416,13 @@ const small = (max: number): fc.Arbitrary<number> => fc.integer({ min: 1, max })
 test('any model of up to eight layers, on any images', async () => {
   const layerArbitrary: fc.Arbitrary<LayerSpec> = fc.oneof(
     { weight: 3, arbitrary: fc.tuple(small(22), small(4)).map(([filters, size]) => conv(filters, size)) },
-    { weight: 1, arbitrary: fc.constantFrom(pool(2), pool(3)) },
+    {
+      weight: 2,
+      arbitrary: fc
+        .tuple(small(22), small(4), small(4), fc.constantFrom('same' as const, 0, 1, 2, 3))
+        .map(([filters, size, stride, padding]) => strided(filters, size, stride, padding)),
+    },
+    { weight: 1, arbitrary: fc.constantFrom(pool(2), pool(3), average(2), average(3)) },
     { weight: 3, arbitrary: fc.constant(relu) },
     { weight: 1, arbitrary: fc.constantFrom(0, 0.25, 0.5, 0.75).map(dropout) },
   );
@@ -327,15 +444,23 @@ test('any model of up to eight layers, on any images', async () => {
   await checkAsyncProperty(property, 200);
 });
 
-/** Those of the layers, in turn, that are not larger than what they are given. */
+/** Those of the layers, in turn, that can take what they are given. */
 function fitting(layers: readonly LayerSpec[], input: Shape): LayerSpec[] {
-  let least = Math.min(input.height, input.width);
-  return layers.filter(spec => {
-    if (spec.type === 'conv2d' && spec.kernelSize <= least) least -= spec.kernelSize - 1;
-    else if (spec.type === 'maxPool2d' && spec.poolSize <= least) least = Math.floor(least / spec.poolSize);
-    else return spec.type !== 'conv2d' && spec.type !== 'maxPool2d';
+  const fit: LayerSpec[] = [];
+  for (const layer of layers) {
+    if (isGood([...fit, layer, flatten, dense(1)], input)) fit.push(layer);
+  }
+  return fit;
+}
+
+function isGood(layers: LayerSpec[], input: Shape): boolean {
+  try {
+    compileModel({ name: 'test', layers }, input, 1);
     return true;
-  });
+  } catch (error) {
+    if (error instanceof LockstepError && error.code === 'LOCKSTEP_MODEL_SHAPE') return false;
+    throw error;
+  }
 }
 
 const mnist = loadMnist();

@@ -3,7 +3,7 @@
 import type { SetName } from '../../shared/dataset.js';
 import { LOSS_BOUND, roundLoss } from '../../shared/exact-sum.js';
 import { exp, log } from '../../shared/math.js';
-import { type Layer } from '../../shared/model.js';
+import { paddedInput, type Conv2dSpec, type Layer } from '../../shared/model.js';
 import { sizeOf, type Shape } from '../../shared/shape.js';
 import { seedKey, streams, wordsOf } from '../../shared/philox.js';
 import {
@@ -33,6 +33,7 @@ export interface ReferenceArithmetic {
 
 /** What the backward pass of a layer needs from its forward pass on one sample. */
 interface ForwardRecord {
+  /** Of a convolution with its padding. */
   readonly x: Floats;
   readonly y: Floats;
   /** Max-pooling: index of each winner. */
@@ -88,10 +89,14 @@ export function referenceArithmetic(
     const { spec } = layer;
     const size = sizeOf(layer.output);
     switch (spec.type) {
-      case 'conv2d':
-        return { x, y: conv2d(layer, spec.kernelSize, spec.filters, x, weights) };
+      case 'conv2d': {
+        const padded = pad(layer, spec, x);
+        return { x: padded, y: conv2d(layer, spec, padded, weights) };
+      }
       case 'maxPool2d':
         return maxPool2d(layer, spec.poolSize, x);
+      case 'avgPool2d':
+        return { x, y: avgPool2d(layer, spec.poolSize, x) };
       case 'dense': {
         const { kernel } = layer.parameters!;
         const y = zeros(size);
@@ -122,9 +127,34 @@ export function referenceArithmetic(
     }
   }
 
-  function conv2d(layer: Layer, k: number, filters: number, x: Floats, weights: Floats): Floats {
+  /** Zeros around the normalized input: where the shift is still in the pixels, pixels of its size. */
+  function pad(layer: Layer, spec: Conv2dSpec, x: Floats): Floats {
+    const { shape, top, left } = paddedInput(spec, layer.input);
+    const padded = zeros(sizeOf(shape)).fill(layer === first ? shift : 0);
+    const rowSize = layer.input.width * shape.channels;
+    for (let row = 0; row < layer.input.height; row++) {
+      const at = ((top + row) * shape.width + left) * shape.channels;
+      padded.set(x.subarray(row * rowSize, (row + 1) * rowSize), at);
+    }
+    return padded;
+  }
+
+  /** The gradient of the input out of that of the padded input. */
+  function unpad(layer: Layer, spec: Conv2dSpec, padded: Floats): Floats {
+    const { shape, top, left } = paddedInput(spec, layer.input);
+    const dx = zeros(sizeOf(layer.input));
+    const rowSize = layer.input.width * shape.channels;
+    for (let row = 0; row < layer.input.height; row++) {
+      const at = ((top + row) * shape.width + left) * shape.channels;
+      dx.set(padded.subarray(at, at + rowSize), row * rowSize);
+    }
+    return dx;
+  }
+
+  function conv2d(layer: Layer, spec: Conv2dSpec, x: Floats, weights: Floats): Floats {
+    const { kernelSize: k, filters, stride = 1 } = spec;
     const { kernel } = layer.parameters!;
-    const { width, channels } = layer.input;
+    const { width, channels } = paddedInput(spec, layer.input).shape;
     const y = zeros(sizeOf(layer.output));
     const biases = Array.from({ length: filters }, (_, filter) => biasOf(layer, weights, filter));
     let at = 0;
@@ -133,7 +163,7 @@ export function referenceArithmetic(
         let sum = biases[filter];
         for (let ky = 0; ky < k; ky++) {
           for (let i = 0; i < k * channels; i++) {
-            const value = x[((oy + ky) * width + ox) * channels + i];
+            const value = x[((oy * stride + ky) * width + ox * stride) * channels + i];
             const weight = weights[kernel.offset + (ky * k * channels + i) * filters + filter];
             sum = f(sum + f(value * weight));
           }
@@ -152,17 +182,39 @@ export function referenceArithmetic(
     for (const { oy, ox } of pixels(layer.output)) {
       for (let c = 0; c < channels; c++) {
         let winner = (oy * p * width + ox * p) * channels + c;
-        for (let py = 0; py < p; py++) {
-          for (let px = 0; px < p; px++) {
-            const index = ((oy * p + py) * width + ox * p + px) * channels + c;
-            if (x[index] > x[winner] || Number.isNaN(x[index])) winner = index;
-          }
+        for (const index of windowOf(layer.input, p, oy, ox, c)) {
+          if (x[index] > x[winner] || Number.isNaN(x[index])) winner = index;
         }
         winners[at] = winner;
         y[at++] = x[winner];
       }
     }
     return { x, y, winners };
+  }
+
+  function avgPool2d(layer: Layer, p: number, x: Floats): Floats {
+    const y = zeros(sizeOf(layer.output));
+    let at = 0;
+    for (const { oy, ox } of pixels(layer.output)) {
+      for (let c = 0; c < layer.output.channels; c++) {
+        let sum = 0;
+        for (const index of windowOf(layer.input, p, oy, ox, c)) sum = f(sum + x[index]);
+        y[at++] = f(sum / (p * p));
+      }
+    }
+    return y;
+  }
+
+  function avgPool2dBackward(layer: Layer, p: number, dy: Floats): Floats {
+    const dx = zeros(sizeOf(layer.input));
+    let at = 0;
+    for (const { oy, ox } of pixels(layer.output)) {
+      for (let c = 0; c < layer.output.channels; c++) {
+        const share = f(dy[at++] / (p * p));
+        for (const index of windowOf(layer.input, p, oy, ox, c)) dx[index] = share;
+      }
+    }
+    return dx;
   }
 
   /** Adds the layer's part of one sample's gradient; gives the gradient of the layer's input. */
@@ -177,12 +229,14 @@ export function referenceArithmetic(
     const { x, y } = record;
     switch (spec.type) {
       case 'conv2d':
-        return conv2dBackward(layer, spec.kernelSize, spec.filters, x, dy, weights, gradient);
+        return unpad(layer, spec, conv2dBackward(layer, spec, x, dy, weights, gradient));
       case 'maxPool2d': {
         const dx = zeros(x.length);
         for (const [i, winner] of record.winners!.entries()) dx[winner] = dy[i];
         return dx;
       }
+      case 'avgPool2d':
+        return avgPool2dBackward(layer, spec.poolSize, dy);
       case 'dense': {
         const { kernel, bias } = layer.parameters!;
         const dx = zeros(x.length);
@@ -211,15 +265,15 @@ export function referenceArithmetic(
 
   function conv2dBackward(
     layer: Layer,
-    k: number,
-    filters: number,
+    spec: Conv2dSpec,
     x: Floats,
     dy: Floats,
     weights: Floats,
     gradient: Floats,
   ): Floats {
+    const { kernelSize: k, filters, stride = 1 } = spec;
     const { kernel, bias } = layer.parameters!;
-    const { width, channels } = layer.input;
+    const { width, channels } = paddedInput(spec, layer.input).shape;
     const dx = zeros(x.length);
     for (const cell of cells(layer.output, cellSize(model, model.layers.indexOf(layer)))) {
       for (let filter = 0; filter < filters; filter++) {
@@ -229,7 +283,7 @@ export function referenceArithmetic(
           gradient[bias.offset + filter] = f(gradient[bias.offset + filter] + value);
           for (let ky = 0; ky < k; ky++) {
             for (let i = 0; i < k * channels; i++) {
-              const from = ((oy + ky) * width + ox) * channels + i;
+              const from = ((oy * stride + ky) * width + ox * stride) * channels + i;
               const at = kernel.offset + (ky * k * channels + i) * filters + filter;
               gradient[at] = f(gradient[at] + f(value * x[from]));
               dx[from] = f(dx[from] + f(value * weights[at]));
@@ -316,6 +370,19 @@ interface Training {
 /** Output positions in raster order. */
 function* pixels({ height, width }: Shape): Generator<{ oy: number; ox: number }> {
   for (let oy = 0; oy < height; oy++) for (let ox = 0; ox < width; ox++) yield { oy, ox };
+}
+
+/** Indexes of a pooling window of one channel, in raster order. */
+function* windowOf(
+  { width, channels }: Shape,
+  p: number,
+  oy: number,
+  ox: number,
+  c: number,
+): Generator<number> {
+  for (let py = 0; py < p; py++) {
+    for (let px = 0; px < p; px++) yield ((oy * p + py) * width + ox * p + px) * channels + c;
+  }
 }
 
 /** The output positions of each cell, both in raster order; those that fill no cell are left out. */

@@ -1,7 +1,7 @@
 // The default engine: a list of kernel calls on the shared memory, layer by layer over tiles of up to 32 samples.
 
 import type { SetName } from '../../shared/dataset.js';
-import { type Layer, type Model } from '../../shared/model.js';
+import { paddedInput, type Layer, type Model } from '../../shared/model.js';
 import { sizeOf, type Shape } from '../../shared/shape.js';
 import { seedKey, streams } from '../../shared/philox.js';
 import { Arena } from '../arena.js';
@@ -28,7 +28,10 @@ function tileSize(leaf: number): number {
 
 interface Cells {
   readonly layer: Layer;
+  /** With its padding. */
+  readonly input: Shape;
   readonly kernelSize: number;
+  readonly stride: number;
   readonly filters: number;
   readonly poolSize: number;
   readonly winners: number;
@@ -57,7 +60,15 @@ type Operation = {
 } & (
   | ({ readonly type: 'conv2d' } & Cells)
   | { readonly type: 'dense'; readonly layer: Layer; readonly inputs: number }
+  | {
+      readonly type: 'pad';
+      /** Rows and their size, without padding and with it, and where the first one begins: in floats. */
+      readonly sizes: readonly [number, number, number, number, number];
+      /** Where the shift of the normalization is still in the pixels, zeros of the normalized input are of its size. */
+      readonly isShifted: boolean;
+    }
   | { readonly type: 'maxPool2d'; readonly winners: number; readonly poolSize: number; readonly input: Shape }
+  | { readonly type: 'avgPool2d'; readonly poolSize: number; readonly input: Shape }
   | { readonly type: 'relu' }
   | {
       readonly type: 'dropout';
@@ -95,7 +106,6 @@ function plan(model: Model, leaf: number, arena: Arena): Plan {
   const hasPixelLists = first?.spec.type === 'dense';
   const operations: Operation[] = [];
   let x = input;
-  let widest = inputSize;
   let listTerms = tile;
   /** A convolution does the max-pooling behind it. */
   let isPooled = false;
@@ -108,16 +118,23 @@ function plan(model: Model, leaf: number, arena: Arena): Plan {
       case 'conv2d': {
         const poolSize = cellSize(model, layerIndex);
         const cells = planCells(layer, poolSize, shifted !== 0, arena);
+        const padding = planPadding(layer, cells.input);
+        if (padding) {
+          const y = arena.take(tile * padding.size * F32);
+          operations.push({ ...common, ...padding, shifted: 0, y, isShifted: layer === first });
+          x = y;
+        }
         const pooled = Math.floor(layer.output.height / poolSize) * Math.floor(layer.output.width / poolSize);
         const cellCount = tile * pooled;
         const winners = arena.take(cellCount * cells.filters * F32);
         const y = arena.take(cellCount * cells.filters * F32);
-        const packed = layer === first ? 0 : arena.take(packedKernelBytes(layer, cells.kernelSize, poolSize));
+        const packed = layer === first ? 0 : arena.take(packedKernelBytes(cells));
         listTerms = Math.max(listTerms, cellCount, cells.filters);
         operations.push({
           ...common,
           type: 'conv2d',
           ...cells,
+          x,
           y,
           size: pooled * cells.filters,
           packed,
@@ -141,6 +158,11 @@ function plan(model: Model, leaf: number, arena: Arena): Plan {
         }
         isPooled = false;
         break;
+      case 'avgPool2d': {
+        const y = arena.take(tile * size * F32);
+        operations.push({ ...common, type: 'avgPool2d', y, poolSize: spec.poolSize, input: layer.input });
+        break;
+      }
       case 'dense': {
         const inputs = sizeOf(layer.input);
         const y = arena.take(tile * size * F32);
@@ -160,9 +182,9 @@ function plan(model: Model, leaf: number, arena: Arena): Plan {
       case 'flatten':
         break;
     }
-    widest = Math.max(widest, operations.at(-1)?.size ?? 0);
     x = operations.at(-1)?.y ?? x;
   }
+  const widest = Math.max(inputSize, ...operations.map(({ size }) => size));
   return {
     operations,
     firstTrained: operations.findIndex(({ type }) => type === 'conv2d' || type === 'dense'),
@@ -181,16 +203,30 @@ function plan(model: Model, leaf: number, arena: Arena): Plan {
   };
 }
 
+/** What `padImages` makes for a convolution, if it has any padding. */
+function planPadding({ spec, input }: Layer, padded: Shape) {
+  if (spec.type !== 'conv2d' || sizeOf(padded) === sizeOf(input)) return undefined;
+  const { top, left } = paddedInput(spec, input);
+  const [rowSize, paddedRowSize] = [input, padded].map(({ width, channels }) => width * channels);
+  const offset = top * paddedRowSize + left * input.channels;
+  const sizes = [input.height, rowSize, padded.height, paddedRowSize, offset] as const;
+  return { type: 'pad' as const, size: sizeOf(padded), sizes };
+}
+
 function planCells(layer: Layer, poolSize: number, isFirst: boolean, arena: Arena): Omit<Cells, 'winners'> {
-  const { spec, input, output } = layer;
+  const { spec, output } = layer;
   if (spec.type !== 'conv2d') throw new Error(`${layer.name} is no convolution`);
-  const { kernelSize, filters } = spec;
+  const { kernelSize, filters, stride = 1 } = spec;
+  const input = paddedInput(spec, layer.input).shape;
   const { height, channels } = input;
   const paddedRow = Math.ceil((kernelSize * channels) / 4) * 4;
-  const isImage = isFirst && channels === 1 && poolSize === 2 && output.width >= 8 && height <= 64;
+  const isImage =
+    isFirst && channels === 1 && stride === 1 && poolSize === 2 && output.width >= 8 && height <= 64;
   return {
     layer,
+    input,
     kernelSize,
+    stride,
     filters,
     poolSize,
     rows: arena.take(poolSize * output.width * filters * F32),
@@ -201,14 +237,16 @@ function planCells(layer: Layer, poolSize: number, isFirst: boolean, arena: Aren
   };
 }
 
+type PackedSizes = Pick<Cells, 'input' | 'kernelSize' | 'stride' | 'poolSize'>;
+
 /** Floats of a row of `packConv2d`'s kernels. */
-function packedRowSize(channels: number, kernelSize: number, poolSize: number): number {
-  return Math.ceil(((kernelSize + 2 * (poolSize - 1)) * channels) / 4) * 4;
+function packedRowSize({ input, kernelSize, stride, poolSize }: PackedSizes): number {
+  return Math.ceil(((kernelSize + 2 * (poolSize - 1) * stride) * input.channels) / 4) * 4;
 }
 
-function packedKernelBytes({ input, output }: Layer, kernelSize: number, poolSize: number): number {
-  const rows = kernelSize + 2 * (poolSize - 1);
-  return output.channels * rows * packedRowSize(input.channels, kernelSize, poolSize) * F32;
+function packedKernelBytes(cells: PackedSizes & Pick<Cells, 'filters'>): number {
+  const { filters, kernelSize, stride, poolSize } = cells;
+  return filters * (kernelSize + 2 * (poolSize - 1) * stride) * packedRowSize(cells) * F32;
 }
 
 /** Where a layer's kernel and bias lie in the flat vector at address `base`. */
@@ -218,14 +256,9 @@ function parameterAddresses(layer: Layer, base: number): { kernel: number; bias:
 }
 
 /** What the convolution kernels take as the sizes of a layer, in their order. */
-function convolution({
-  layer,
-  kernelSize,
-  filters,
-  poolSize,
-}: Cells): [number, number, number, number, number, number] {
-  const { height, width, channels } = layer.input;
-  return [height, width, channels, kernelSize, filters, poolSize];
+function convolution({ input, kernelSize, filters, poolSize, stride }: Cells) {
+  const { height, width, channels } = input;
+  return [height, width, channels, kernelSize, filters, poolSize, stride] as const;
 }
 
 /** Bytes of scratch that one engine needs, to be taken from an arena as one region. */
@@ -260,17 +293,19 @@ export function createWasmEngine(
   for (const operation of operations) if (operation.type === 'conv2d') prepare(operation);
 
   /** Writes what stays as it is: offsets, zeros around the kernels, and the only place of a cell of 1. */
-  function prepare({ layer, kernelSize, poolSize, shifts, winners, size, packed }: Cells & Operation): void {
-    const { width, channels } = layer.input;
-    if (packed) new Uint8Array(memory.buffer, packed, packedKernelBytes(layer, kernelSize, poolSize)).fill(0);
+  function prepare(operation: Cells & Operation): void {
+    const { input, stride, poolSize, shifts, winners, size, packed } = operation;
+    const { width, channels } = input;
+    if (packed) new Uint8Array(memory.buffer, packed, packedKernelBytes(operation)).fill(0);
     new Uint32Array(memory.buffer, winners, tile * size).fill(0);
-    const packedRow = packedRowSize(channels, kernelSize, poolSize);
+    const packedRow = packedRowSize(operation);
     const view = new Uint32Array(memory.buffer, shifts, 2 * poolSize * poolSize);
     for (let place = 0; place < poolSize * poolSize; place++) {
-      const py = Math.floor(place / poolSize);
-      const px = place % poolSize;
+      const py = Math.floor(place / poolSize) * stride;
+      const px = (place % poolSize) * stride;
+      const margin = (poolSize - 1) * stride;
       view[2 * place] = (py * width + px) * channels * F32;
-      view[2 * place + 1] = ((poolSize - 1 - py) * packedRow + (poolSize - 1 - px) * channels) * F32;
+      view[2 * place + 1] = ((margin - py) * packedRow + (margin - px) * channels) * F32;
     }
   }
 
@@ -285,9 +320,9 @@ export function createWasmEngine(
       const { x, y, size, shifted } = operation;
       switch (operation.type) {
         case 'conv2d': {
-          const { layer, winners, rows, splatted, taps, kernelSize, filters } = operation;
+          const { layer, input, winners, rows, splatted, taps, kernelSize, filters } = operation;
           const { kernel, bias } = parameterAddresses(layer, weightsAt);
-          const { height, width } = layer.input;
+          const { height, width } = input;
           const from = shifted || bias;
           if (splatted) {
             kernels.imageConv2dForward(
@@ -308,10 +343,19 @@ export function createWasmEngine(
           }
           break;
         }
+        case 'pad':
+          kernels.padImages(x, y, samples, ...operation.sizes, operation.isShifted ? normalization.shift : 0);
+          break;
         case 'maxPool2d': {
           const { winners, poolSize, input } = operation;
           const { height, width, channels } = input;
           kernels.maxPool2dForward(x, y, winners, samples, height, width, channels, poolSize);
+          break;
+        }
+        case 'avgPool2d': {
+          const { poolSize, input } = operation;
+          const { height, width, channels } = input;
+          kernels.avgPool2dForward(x, y, samples, height, width, channels, poolSize);
           break;
         }
         case 'dense': {
@@ -379,6 +423,17 @@ export function createWasmEngine(
           [dy, spare] = [spare, dy];
           break;
         }
+        case 'avgPool2d': {
+          const { poolSize, input } = operation;
+          const { height, width, channels } = input;
+          kernels.avgPool2dBackward(dy, spare, samples, height, width, channels, poolSize);
+          [dy, spare] = [spare, dy];
+          break;
+        }
+        case 'pad':
+          kernels.unpadImages(dy, spare, samples, ...operation.sizes);
+          [dy, spare] = [spare, dy];
+          break;
         case 'dense': {
           const { layer, inputs } = operation;
           const { kernel, bias } = parameterAddresses(layer, gradientAt);
@@ -475,10 +530,10 @@ export function createWasmEngine(
         const inputs = layer.parameters!.kernel.size / outputs;
         if (shifted) kernels.shiftBias(kernel, bias, shifted, normalization.shift, inputs, outputs);
         if (operation.type === 'conv2d') {
-          const { splatted, taps, kernelSize, filters, poolSize } = operation;
-          const { channels, width } = layer.input;
+          const { input, splatted, taps, kernelSize, filters, poolSize, stride } = operation;
+          const { channels, width } = input;
           if (splatted) kernels.packImageConv2d(kernel, splatted, taps, width, kernelSize, filters);
-          if (packed) kernels.packConv2d(kernel, packed, channels, kernelSize, filters, poolSize);
+          if (packed) kernels.packConv2d(kernel, packed, channels, kernelSize, filters, poolSize, stride);
         } else if (packed) {
           kernels.packDense(kernel, packed, inputs, outputs);
         }

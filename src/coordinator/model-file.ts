@@ -1,0 +1,120 @@
+// Models in files of their own: JSON in the format of `docs/model.md`, checked at the door.
+
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { closest } from 'fastest-levenshtein';
+import * as v from 'valibot';
+import { LockstepError, messageOf } from '../shared/errors.js';
+import { layerKeys, modelSpecSchema, type ModelSpec } from '../shared/model.js';
+import { isModelFile, presetSpec } from '../shared/presets.js';
+
+/**
+ * The layers of a preset for images of `classes` classes, those of a file, or the ones given.
+ * @throws LOCKSTEP_BAD_SETTING if `model` is no preset's name and no path that ends with .json; LOCKSTEP_MODEL_FILE
+ */
+export function loadModelSpec(model: string | ModelSpec, classes: number): ModelSpec {
+  if (typeof model === 'object') return model;
+  return isModelFile(model) ? readModelFile(model) : presetSpec(model, classes);
+}
+
+/**
+ * Without a name of its own, a model has the file's. A key `$schema`, which editors read, is dropped.
+ * @throws LOCKSTEP_MODEL_FILE naming the file, the place in it, what was expected and what was found.
+ */
+export function readModelFile(path: string): ModelSpec {
+  const content = parseJson(path);
+  if (typeof content !== 'object' || content === null || Array.isArray(content)) {
+    const found = Array.isArray(content) ? 'a list' : JSON.stringify(content);
+    throw modelFileError(`${path} is ${found}, expected an object with a list of layers.`);
+  }
+  const { $schema: _, ...given }: { $schema?: unknown } = content;
+  const parsed = v.safeParse(modelSpecSchema, { name: nameOf(path), ...given });
+  if (parsed.success) return parsed.output;
+  // A misspelt key is missing as well: the wrong one tells more.
+  const issue = parsed.issues.find(isUnknownKey) ?? parsed.issues[0];
+  throw modelFileError(`${path}: ${explain(issue)}.`);
+}
+
+function parseJson(path: string): unknown {
+  let text: string;
+  try {
+    // The decoder drops a byte-order mark.
+    text = new TextDecoder().decode(readFileSync(path));
+  } catch (cause) {
+    throw modelFileError(`Cannot read the model ${path}: ${messageOf(cause)}.`, cause);
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    const message = messageOf(cause).replaceAll(/\s+/g, ' ');
+    const position = /at position (\d+)/.exec(message)?.[1];
+    const before = text.slice(0, position === undefined ? 0 : Number(position)).split('\n');
+    const place =
+      position === undefined ? '' : `, line ${before.length}, column ${before.at(-1)!.length + 1}`;
+    throw modelFileError(`${path}${place}: this is no JSON: ${message}.`, cause);
+  }
+}
+
+/** The file's name without its ending, other characters than a name may have replaced. */
+function nameOf(path: string): string {
+  return (
+    basename(path)
+      .replace(/\.json$/, '')
+      .replaceAll(/[^\w.-]+/g, '-') || 'model'
+  );
+}
+
+type Issue = v.InferIssue<typeof modelSpecSchema>;
+
+function isUnknownKey({ type, expected }: Issue): boolean {
+  return type === 'strict_object' && expected === 'never';
+}
+
+/** Where something is wrong, what is there, and what was expected. */
+function explain(issue: Issue): string {
+  const { type, received, message } = issue;
+  const place = placeOf(issue);
+  if (type === 'strict_object') {
+    const { key = '', input } = issue.path?.at(-1) ?? {};
+    const layer = layerType(input);
+    const keys = layer === undefined ? ['name', 'layers'] : layerKeys[layer];
+    const what = `${layer === undefined ? 'a model' : `a layer of type ${layer}`} has ${keys.join(', ')}`;
+    if (!isUnknownKey(issue)) return `${place} is missing; ${what}`;
+    return `${place} is unknown; ${what}; the nearest is ${nearest(String(key), keys)}`;
+  }
+  if (type === 'variant') {
+    const types = Object.keys(layerKeys);
+    if (issue.expected === 'Object') return `${place} is ${received}, expected an object with a type`;
+    if (typeof issue.input !== 'string') {
+      const found = issue.input === undefined ? 'missing' : received;
+      return `${place} is ${found}, expected one of ${types.join(', ')}`;
+    }
+    return `${place} is ${received}, expected one of ${types.join(', ')}; the nearest is ${nearest(issue.input, types)}`;
+  }
+  return `${place} is ${received}, expected ${message}`;
+}
+
+/** As one would write it in JavaScript: `layers[3].units`. */
+function placeOf({ path }: Issue): string {
+  const parts = (path ?? []).map(({ key }) => (typeof key === 'number' ? `[${key}]` : `.${String(key)}`));
+  return parts.join('').replace(/^\./, '');
+}
+
+function layerType(layer: unknown): string | undefined {
+  if (typeof layer !== 'object' || layer === null || !('type' in layer)) return undefined;
+  const { type } = layer;
+  return typeof type === 'string' && Object.hasOwn(layerKeys, type) ? type : undefined;
+}
+
+/** Case does not count: `Conv2D` is nearest to conv2d. */
+function nearest(name: string, names: readonly string[]): string {
+  const lower = closest(
+    name.toLowerCase(),
+    names.map(other => other.toLowerCase()),
+  );
+  return names.find(other => other.toLowerCase() === lower)!;
+}
+
+function modelFileError(message: string, cause?: unknown): LockstepError {
+  return new LockstepError('LOCKSTEP_MODEL_FILE', message, { cause });
+}
