@@ -443,6 +443,7 @@ export function createWasmEngine(
       classes,
       planned.totals,
       exps,
+      job.lossBound,
     );
     return isFinite === 1;
   }
