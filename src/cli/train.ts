@@ -68,6 +68,18 @@ const flags = {
     defaultDescription: '1',
   },
   engine: { choices: engineNames, requiresArg: true, describe: 'What computes', defaultDescription: 'wasm' },
+  data: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'A folder of IDX files, gzipped or not, to train on',
+    defaultDescription: 'MNIST',
+  },
+  'label-offset': {
+    type: 'number',
+    requiresArg: true,
+    describe: 'The smallest label in the files: class 0',
+    defaultDescription: '0',
+  },
   out: {
     type: 'string',
     requiresArg: true,
@@ -87,7 +99,7 @@ type Arguments = InferredOptionTypes<typeof flags> & { model: string | undefined
 
 export const trainCommand: CommandModule<object, Arguments> = {
   command: 'train [model]',
-  describe: 'Train a model on MNIST with worker threads',
+  describe: 'Train a model on MNIST or on your own images with worker threads',
   builder: (yargs): Argv<Arguments> =>
     yargs
       .positional('model', {
@@ -99,6 +111,7 @@ export const trainCommand: CommandModule<object, Arguments> = {
       .options(flags)
       .example('$0 train', 'LeNet-5 for 5 epochs with every core')
       .example('$0 train mlp --workers 4 --epochs 10', 'The small network, longer, with 4 threads')
+      .example('$0 train --data ./fashion', 'LeNet-5 on the IDX files of a folder')
       .example('$0 train lenet5 --seed 7 --json', 'Events for a program to read')
       .epilogue(
         'Workers, engine and output decide no bits: the hash is the same for any of them.\n' +
@@ -129,7 +142,7 @@ export const trainCommand: CommandModule<object, Arguments> = {
 };
 
 function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
-  const { model, maxSteps, weightDecay, lrSchedule, out } = argv;
+  const { model, maxSteps, weightDecay, lrSchedule, data, labelOffset, out } = argv;
   const { epochs, batch, leaf, optimizer, lr, momentum, nesterov, warmup, seed, engine } = argv;
   const injected = process.env['LOCKSTEP_INJECT'];
   const chosen = {
@@ -148,6 +161,8 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
     warmup,
     seed,
     engine,
+    data,
+    labelOffset,
     out,
   };
   return { ...withoutUndefined(chosen), ...(injected && { inject: injected }) };

@@ -1,7 +1,7 @@
 // `train`: puts the parts together. Everything the command line does is this call.
 
 import { availableParallelism } from 'node:os';
-import { loadMnist } from '../coordinator/mnist.js';
+import { loadData } from '../coordinator/data.js';
 import { run } from '../coordinator/run.js';
 import { RunFolder } from '../coordinator/run-folder.js';
 import { systemClock } from '../shared/clock.js';
@@ -55,7 +55,7 @@ async function trainJob(
   const fault = inject === undefined ? undefined : parseFault(inject);
   const cores = availableParallelism();
   const threads = settings.workers === 'auto' ? cores : settings.workers;
-  const dataset = loadMnist();
+  const dataset = loadData(settings.data, settings.labelOffset);
   const model = compileModel(presetSpec(settings.model, dataset.classes), dataset.shape, dataset.classes);
   const job = createJob(settings, model, dataset, F32_PROFILE);
   const folder = RunFolder.create(settings.out, settings.model, runConfig(job, threads));

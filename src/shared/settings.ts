@@ -27,6 +27,8 @@ function oneOf<const Names extends readonly string[]>(names: Names) {
   return v.picklist(names, `one of ${names.join(', ')}`);
 }
 
+const path = v.pipe(v.string('a path'), v.minLength(1, 'a path'));
+
 export const optimizerNames = ['sgd', 'adam', 'adamw'] as const;
 export const learningRateScheduleNames = ['constant', 'cosine', 'one-cycle'] as const;
 export const engineNames = ['wasm', 'reference'] as const;
@@ -53,8 +55,12 @@ export const trainSettingsSchema = v.strictObject({
   warmup: v.optional(wholeNumber(0)),
   seed: wholeNumber(0),
   engine: oneOf(engineNames),
+  /** A folder of IDX files; by default MNIST. */
+  data: v.optional(path),
+  /** The smallest label of `data`: class 0. */
+  labelOffset: wholeNumber(0, 255),
   /** The run folder; by default `runs/<model>-<n>` in the working directory. */
-  out: v.optional(v.pipe(v.string('a path'), v.minLength(1, 'a path'))),
+  out: v.optional(path),
 });
 
 export type TrainSettings = v.InferOutput<typeof trainSettingsSchema>;
@@ -74,6 +80,7 @@ const defaults: TrainSettings = {
   lrSchedule: 'one-cycle',
   seed: 1,
   engine: 'wasm',
+  labelOffset: 0,
 };
 
 /** The peak learning rate where the user names another optimizer and no rate: these belong together. */

@@ -59,6 +59,7 @@ test('without a choice, settings are the defaults', () => {
     lrSchedule: 'one-cycle',
     seed: 1,
     engine: 'wasm',
+    labelOffset: 0,
   });
 });
 
@@ -95,6 +96,8 @@ test('every setting can be chosen', () => {
     warmup: 3,
     seed: 2 ** 53 - 1,
     engine: 'reference',
+    data: 'fashion',
+    labelOffset: 1,
   };
   assert.deepEqual(resolveSettings(chosen), chosen);
 });
@@ -123,6 +126,8 @@ const badValues: [string, unknown[]][] = [
   ['warmup', [-1, 0.5, NaN]],
   ['seed', [-1, 0.5, 2 ** 53, NaN]],
   ['engine', ['tensorflow', 'WASM']],
+  ['data', ['', 5, null]],
+  ['labelOffset', [-1, 256, 0.5, NaN, '1']],
 ];
 
 test('an unknown setting is refused, by its name', () => {
