@@ -3,13 +3,12 @@
 import { expOf, logOf } from './math';
 
 const LOSS_ROUNDER: f64 = 1.5 * 4294967296.0;
-const LOSS_BOUND: f64 = 32768;
 
 /**
  * Adds the losses (nats, each rounded to a multiple of 2^-20) of `samples` rows of logits to the f64 at `totals` and
  * the number of rows whose first largest logit is the label's to the i32 behind it. With dLogits (or 0 for none),
  * writes softmax - one-hot there. labels: u8 [all], read at positions. exps: scratch of 8 bytes a class.
- * Returns 0 if a loss is not a number or beyond its bound, else 1.
+ * Returns 0 if a loss is not a number or beyond `bound`, else 1.
  */
 export function softmaxCrossEntropy(
   logits: usize,
@@ -20,6 +19,7 @@ export function softmaxCrossEntropy(
   classes: i32,
   totals: usize,
   exps: usize,
+  bound: f64,
 ): i32 {
   let lossSum = load<f64>(totals);
   let correct = load<i32>(totals, 8);
@@ -42,7 +42,7 @@ export function softmaxCrossEntropy(
       sum += e;
     }
     const loss = logOf(sum) - (f64(load<f32>(logits + (usize(label) << 2))) - f64(most));
-    within = within && loss <= LOSS_BOUND;
+    within = within && loss <= bound;
     lossSum += loss + LOSS_ROUNDER - LOSS_ROUNDER;
     correct += i32(mostAt == label);
     if (dLogits) {

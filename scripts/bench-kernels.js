@@ -13,7 +13,7 @@ import { planSpan } from '../dist/coordinator/run.js';
 import { train } from '../dist/library/index.js';
 import { spreadOf } from '../dist/library/scaling.js';
 import { systemClock } from '../dist/shared/clock.js';
-import { gradientBound } from '../dist/shared/exact-sum.js';
+import { gradientBound, lossBound } from '../dist/shared/exact-sum.js';
 import { compileModel } from '../dist/shared/model.js';
 import { initialBetaPowers } from '../dist/shared/optimizer.js';
 import { Schedule } from '../dist/shared/schedule.js';
@@ -134,7 +134,14 @@ function createBench(job, weightsGiven) {
   const { weights } = views.banks[0];
   const { gradient } = views.threads[0];
   weights.subarray(0, model.parameterCount).set(weightsGiven);
-  const engineJob = { model, normalization, sets: views.sets, seed: bits.seed, leaf: bits.leaf };
+  const engineJob = {
+    model,
+    normalization,
+    sets: views.sets,
+    seed: bits.seed,
+    leaf: bits.leaf,
+    lossBound: lossBound(samples.train),
+  };
   const kernels = instantiateKernels(loadKernelModule(), memory);
   const schedule = new Schedule({
     samples: samples.train,

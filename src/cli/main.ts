@@ -6,6 +6,7 @@ import { hideBin } from 'yargs/helpers';
 import yargs from 'yargs';
 import { LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
 import { benchCommand, benchFlags } from './bench.js';
+import { dataCommand, dataFlags } from './data.js';
 import { modelCommand, modelFlags } from './model.js';
 import { toldErrors, trainCommand, trainFlags } from './train.js';
 
@@ -17,6 +18,7 @@ const flagsOf: Record<string, string[] | undefined> = {
   train: trainFlags,
   model: modelFlags,
   bench: benchFlags,
+  data: dataFlags,
 };
 
 const argv = hideBin(process.argv);
@@ -35,6 +37,7 @@ try {
     .command(trainCommand)
     .command(modelCommand)
     .command(benchCommand)
+    .command(dataCommand)
     .demandCommand(1, 'Name a command.')
     .recommendCommands()
     .strict()

@@ -67,6 +67,18 @@ const flags = {
     defaultDescription: '1',
   },
   engine: { choices: engineNames, requiresArg: true, describe: 'What computes', defaultDescription: 'wasm' },
+  data: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'A folder of IDX files, gzipped or not, to train on',
+    defaultDescription: 'MNIST',
+  },
+  'label-offset': {
+    type: 'number',
+    requiresArg: true,
+    describe: 'The smallest label in the files: class 0',
+    defaultDescription: '0',
+  },
   out: {
     type: 'string',
     requiresArg: true,
@@ -97,7 +109,7 @@ type Arguments = InferredOptionTypes<typeof flags> & { model: string | undefined
 
 export const trainCommand: CommandModule<object, Arguments> = {
   command: 'train [model]',
-  describe: 'Train a model on MNIST with worker threads',
+  describe: 'Train a model on MNIST or on your own images with worker threads',
   builder: (yargs): Argv<Arguments> =>
     yargs
       .positional('model', { type: 'string', describe: modelHelp, defaultDescription: 'lenet5' })
@@ -105,6 +117,7 @@ export const trainCommand: CommandModule<object, Arguments> = {
       .example('$0 train', 'LeNet-5 for 5 epochs with every core')
       .example('$0 train mlp --workers 4 --epochs 10', 'The small network, longer, with 4 threads')
       .example('$0 train my-model.json', 'A model of your own: docs/model.md')
+      .example('$0 train --data ./fashion', 'LeNet-5 on the IDX files of a folder')
       .example('$0 train lenet5 --seed 7 --json', 'Events for a program to read')
       .example('$0 train --resume runs/lenet5-1', 'Go on where a run was ended')
       .epilogue(
@@ -136,7 +149,8 @@ export const trainCommand: CommandModule<object, Arguments> = {
 };
 
 function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
-  const { model, maxSteps, weightDecay, lrSchedule, out, checkpointEvery, resume } = argv;
+  const { model, maxSteps, weightDecay, lrSchedule, data, labelOffset } = argv;
+  const { out, checkpointEvery, resume } = argv;
   const { epochs, batch, leaf, optimizer, lr, momentum, nesterov, warmup, seed, engine } = argv;
   const injected = process.env['LOCKSTEP_INJECT'];
   const chosen = {
@@ -155,6 +169,8 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
     warmup,
     seed,
     engine,
+    data,
+    labelOffset,
     out,
     checkpointEvery,
     resume,

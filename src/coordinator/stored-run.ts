@@ -32,7 +32,7 @@ export function runConfig(
 ): RunConfig & Pick<Job, 'normalization'> {
   const { settings, model, bits, normalization, totalSteps } = job;
   return {
-    settings: { ...settings, leaf: bits.leaf },
+    settings: { ...settings, leaf: bits.leaf, ...(settings.data && { data: resolve(settings.data) }) },
     model: model.spec,
     dataset: { name: datasetName, digest: bits.datasetDigest, isGiven },
     bits: { ...bits },

@@ -7,6 +7,13 @@ export {
   type BenchResult,
   type BenchSettings,
 } from './bench.js';
+export {
+  describeData,
+  type DataDescription,
+  type DataFile,
+  type Example,
+  type SetDescription,
+} from './data.js';
 export { describeModel, type LayerDescription, type ModelDescription } from './describe.js';
 export type { Advice, BenchRow, Configuration, Limit, Spread } from './scaling.js';
 export { train, type TrainOptions } from './train.js';
@@ -15,4 +22,5 @@ export type { DatasetContent, LabelledImages } from '../shared/dataset.js';
 export type { LayerSpec, ModelSpec } from '../shared/model.js';
 export { LockstepError, type ErrorCode } from '../shared/errors.js';
 export type { EventOf, RunEvent, RunResult, ThreadReport } from '../shared/events.js';
+export type { Shard } from '../shared/shards.js';
 export type { TrainSettings } from '../shared/settings.js';

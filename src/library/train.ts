@@ -2,7 +2,7 @@
 
 import { availableParallelism } from 'node:os';
 import { beginning, encodeCheckpoint, type TrainingState } from '../coordinator/checkpoint.js';
-import { loadMnist } from '../coordinator/mnist.js';
+import { loadData } from '../coordinator/data.js';
 import { loadModelSpec } from '../coordinator/model-file.js';
 import { run, type RunOutcome, type RunParts } from '../coordinator/run.js';
 import { RunFolder } from '../coordinator/run-folder.js';
@@ -120,7 +120,7 @@ interface Begun {
 
 function begin(chosen: Partial<TrainSettings>, content: DatasetContent | undefined): Begun {
   const settings = resolveSettings(chosen);
-  const dataset = datasetOf(content);
+  const dataset = datasetOf(settings, content);
   const job = jobOf(settings, loadModelSpec(settings.model, dataset.classes), dataset);
   const config = runConfig(job, dataset.name, content !== undefined);
   const folder = RunFolder.create(settings.out, job.model.spec.name, config);
@@ -139,14 +139,14 @@ function goOn(
   const folder = RunFolder.reopen(dir);
   try {
     const stored = readRunConfig(dir);
-    if (stored.dataset.isGiven && content === undefined) {
+    if (stored.dataset.isGiven && content === undefined && chosen.data === undefined) {
       throw new LockstepError(
         'LOCKSTEP_RESUME_SETTING',
         `The run ${folder.dir} was begun with arrays as its dataset (${stored.dataset.name}): hand them over again.`,
       );
     }
     const settings = resumedSettings(stored.settings, chosen);
-    const dataset = datasetOf(content);
+    const dataset = datasetOf(settings, content);
     const spec = chosen.model === undefined ? stored.model : loadModelSpec(settings.model, dataset.classes);
     const job = jobOf(settings, spec, dataset);
     checkResume(stored, chosen, job);
@@ -166,8 +166,14 @@ function goOn(
   }
 }
 
-function datasetOf(content: DatasetContent | undefined): Dataset {
-  return content === undefined ? loadMnist() : createDataset({ name: 'arrays', ...content });
+/** @throws LOCKSTEP_BAD_SETTING if there are two of them */
+function datasetOf({ data, labelOffset }: TrainSettings, content: DatasetContent | undefined): Dataset {
+  if (content === undefined) return loadData(data, labelOffset);
+  if (data === undefined) return createDataset({ name: 'arrays', ...content });
+  throw new LockstepError(
+    'LOCKSTEP_BAD_SETTING',
+    'There is a dataset of arrays, and setting data names another.',
+  );
 }
 
 function jobOf(settings: TrainSettings, spec: ModelSpec, dataset: Dataset): Job {

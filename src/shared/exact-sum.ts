@@ -7,8 +7,13 @@
 export const GRADIENT_ROUNDER = 98304;
 /** 1.5 * 2^32, the same for losses, |loss| < 2^31, on multiples of 2^-20. */
 export const LOSS_ROUNDER = 6442450944;
-/** 2^15. A sample's loss may reach this; then the sum over any set of up to 2^17 samples is exact. */
-export const LOSS_BOUND = 32768;
+/**
+ * What a sample's loss may reach, so that every partial sum over `samples` samples is exact: it stays within 2^32, where
+ * each multiple of 2^-20 is a double. Up to 2^17 samples it is 2^15; 2^21 samples leave 2^11.
+ */
+export function lossBound(samples: number): number {
+  return Math.min(32768, 4294967296 / samples);
+}
 
 /**
  * What a component of one leaf's gradient may reach, so that every partial sum over `lanes` leaves is exact: it stays

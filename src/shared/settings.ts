@@ -28,6 +28,7 @@ function oneOf<const Names extends readonly string[]>(names: Names) {
   return v.picklist(names, `one of ${names.join(', ')}`);
 }
 
+const path = v.pipe(v.string('a path'), v.minLength(1, 'a path'));
 const checkpointEveryForm = "steps ('500'), epochs ('2epochs') or seconds ('30s')";
 
 export const optimizerNames = ['sgd', 'adam', 'adamw'] as const;
@@ -60,13 +61,17 @@ export const trainSettingsSchema = v.strictObject({
   warmup: v.optional(wholeNumber(0)),
   seed: wholeNumber(0),
   engine: oneOf(engineNames),
+  /** A folder of IDX files; by default MNIST. */
+  data: v.optional(path),
+  /** The smallest label of `data`: class 0. */
+  labelOffset: wholeNumber(0, 255),
   /** Steps, epochs or seconds between checkpoints: `500`, `2epochs`, `30s`. */
   checkpointEvery: v.pipe(
     v.string(checkpointEveryForm),
     v.regex(checkpointEveryPattern, checkpointEveryForm),
   ),
   /** The run folder; by default `runs/<model>-<n>` in the working directory. */
-  out: v.optional(v.pipe(v.string('a path'), v.minLength(1, 'a path'))),
+  out: v.optional(path),
 });
 
 export type TrainSettings = v.InferOutput<typeof trainSettingsSchema>;
@@ -86,6 +91,7 @@ const defaults: TrainSettings = {
   lrSchedule: 'one-cycle',
   seed: 1,
   engine: 'wasm',
+  labelOffset: 0,
   checkpointEvery: '10s',
 };
 

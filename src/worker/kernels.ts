@@ -243,6 +243,7 @@ export interface Kernels {
     classes: number,
     totals: Pointer,
     exps: Pointer,
+    bound: number,
   ): number;
   addLeaf(gradient: Pointer, sum: Pointer, count: number, bound: number, first: number): number;
   reduce(sums: Pointer, sources: Pointer, threads: number, from: number, to: number, bound: number): number;

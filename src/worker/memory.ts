@@ -14,6 +14,8 @@ import { Arena } from './arena.js';
 import { wasmScratchBytes } from './engines/wasm.js';
 
 const PAGE_BYTES = 65536;
+/** Addresses have 32 bits. */
+const MOST_PAGES = 65536;
 /** Steps in the step table: the longest span. */
 export const SPAN_LIMIT = 512;
 
@@ -117,6 +119,8 @@ export interface Layout {
     readonly scratch: number;
   }[];
   readonly totalBytes: number;
+  /** Images and labels, within `totalBytes`. */
+  readonly datasetBytes: number;
 }
 
 export function planMemory({ model, threads, leaf, samples }: MemoryPlan): Layout {
@@ -144,22 +148,32 @@ export function planMemory({ model, threads, leaf, samples }: MemoryPlan): Layou
       scratch: arena.take(scratchBytes),
     })),
   };
-  return { ...layout, totalBytes: arena.end };
+  const datasetBytes = (samples.train + samples.test) * (sizeOf(model.input) + 1);
+  return { ...layout, totalBytes: arena.end, datasetBytes };
 }
 
 /** @throws LOCKSTEP_MEMORY */
-export function createMemory(layout: Layout): WebAssembly.Memory {
-  const pages = Math.ceil(layout.totalBytes / PAGE_BYTES);
+export function createMemory({ totalBytes, datasetBytes }: Layout): WebAssembly.Memory {
+  const pages = Math.ceil(totalBytes / PAGE_BYTES);
+  const fail = (why: string, options?: ErrorOptions): never => {
+    const needed = `${mebibytes(totalBytes)} MiB of shared memory, ${mebibytes(datasetBytes)} MiB of it for the dataset`;
+    throw new LockstepError(
+      'LOCKSTEP_MEMORY',
+      `This run needs ${needed}: ${why}. Use fewer workers, a smaller batch or model, or fewer or smaller images.`,
+      options,
+    );
+  };
+  if (pages > MOST_PAGES)
+    fail(`more than the ${mebibytes(MOST_PAGES * PAGE_BYTES)} MiB that WebAssembly has`);
   try {
     return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
   } catch (cause) {
-    throw new LockstepError(
-      'LOCKSTEP_MEMORY',
-      `This run needs ${Math.ceil(layout.totalBytes / 1_048_576)} MiB of shared memory, which cannot be had ` +
-        `(${messageOf(cause)}): use fewer workers or a smaller batch, model or dataset.`,
-      { cause },
-    );
+    return fail(`it cannot be had (${messageOf(cause)})`, { cause });
   }
+}
+
+function mebibytes(bytes: number): number {
+  return Math.ceil(bytes / 1_048_576);
 }
 
 /** Typed views of the shared memory. */

@@ -9,7 +9,7 @@
 import { threadId, type MessagePort } from 'node:worker_threads';
 import { systemClock } from '../shared/clock.js';
 import type { Normalization } from '../shared/dataset.js';
-import { gradientBound } from '../shared/exact-sum.js';
+import { gradientBound, lossBound } from '../shared/exact-sum.js';
 import type { Fault, Phase } from '../shared/faults.js';
 import { BLOCK_PARAMETERS, blockCount } from '../shared/hash.js';
 import { Schedule, type ScheduleOptions } from '../shared/schedule.js';
@@ -79,7 +79,14 @@ export async function runThread(task: ThreadTask): Promise<void> {
 
   /** Engines other than the default are loaded only where they are used. */
   async function createEngine(): Promise<Engine> {
-    const job = { model, normalization, sets: views.sets, seed: scheduleOptions.seed, leaf: plan.leaf };
+    const job = {
+      model,
+      normalization,
+      sets: views.sets,
+      seed: scheduleOptions.seed,
+      leaf: plan.leaf,
+      lossBound: lossBound(Math.max(plan.samples.train, plan.samples.test)),
+    };
     const { scratch } = layout.threads[thread];
     const made =
       task.engine === 'wasm'

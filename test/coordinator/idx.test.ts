@@ -3,15 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseIdxImages, parseIdxLabels, readDataFile } from '#dist/coordinator/idx.js';
-
-/** A file of big-endian words and then bytes. */
-function file(words: readonly number[], bytes: readonly number[] = []): Uint8Array {
-  const made = new Uint8Array(4 * words.length + bytes.length);
-  const view = new DataView(made.buffer);
-  for (const [i, word] of words.entries()) view.setUint32(4 * i, word);
-  made.set(bytes, 4 * words.length);
-  return made;
-}
+import { idxFile as file } from '../support/idx.js';
 
 /** `count` bytes that tell where they stand. */
 const bytes = (count: number) => Array.from({ length: count }, (_, i) => (i * 37) & 0xff);
@@ -58,19 +50,19 @@ const bad: {
     why: 'labels in place of images',
     parse: parseIdxImages,
     content: file([0x801, 8], bytes(8)),
-    message: 'a/b: expected magic number 0x803, found 0x801.',
+    message: 'a/b: expected magic number 0x803 (images), found 0x801 (labels).',
   },
   {
     why: 'images in place of labels',
     parse: parseIdxLabels,
     content: file([0x803, 1, 1, 1], [0]),
-    message: 'a/b: expected magic number 0x801, found 0x803.',
+    message: 'a/b: expected magic number 0x801 (labels), found 0x803 (images).',
   },
   {
     why: 'a compressed file',
     parse: parseIdxImages,
     content: file([0x1f8b0808, 0, 0, 0], bytes(9)),
-    message: 'a/b: expected magic number 0x803, found 0x1f8b0808.',
+    message: 'a/b: expected magic number 0x803 (images), found 0x1f8b0808.',
   },
   {
     why: 'images that are cut short',

@@ -7,7 +7,7 @@ import {
   addLeaf,
   gradientBound,
   GRADIENT_ROUNDER,
-  LOSS_BOUND,
+  lossBound,
   LOSS_ROUNDER,
   roundGradient,
   roundLoss,
@@ -206,9 +206,10 @@ test('the bound of a component times the lanes is at most 2^16, and the bound is
 });
 
 test('losses sum exactly for every grouping and order', () => {
+  const bound = lossBound(1);
   const losses = fc.oneof(
-    fc.double({ min: 0, max: LOSS_BOUND, noNaN: true }),
-    fc.constantFrom(0, -0, LOSS_BOUND, LOSS_UNIT / 2, 1.5 * LOSS_UNIT),
+    fc.double({ min: 0, max: bound, noNaN: true }),
+    fc.constantFrom(0, -0, bound, LOSS_UNIT / 2, 1.5 * LOSS_UNIT),
     fc.double({ min: 0, max: 5, noNaN: true }),
   );
   const inputs = fc.record({
@@ -231,16 +232,23 @@ function sumOf(numbers: readonly number[]): number {
 
 function sumInPairs(numbers: readonly number[]): number {
   if (numbers.length === 1) return numbers[0];
-  const half = numbers.length / 2;
+  const half = numbers.length >> 1;
   return sumInPairs(numbers.slice(0, half)) + sumInPairs(numbers.slice(half));
 }
 
-test('the losses of 2^17 samples near the bound sum exactly, forwards, backwards and in pairs', () => {
-  const losses = Array.from({ length: 131_072 }, (_, i) => roundLoss(LOSS_BOUND - (i % 1000) * 1.7e-6));
-  const exact = integerSum(losses, LOSS_UNIT);
-  assert.equal(sumOf(losses), exact);
-  assert.equal(sumOf(losses.toReversed()), exact);
-  assert.equal(sumInPairs(losses), exact);
+for (const samples of [131_072, 200_000, 1_000_003]) {
+  test(`the losses of ${samples} samples near their bound sum exactly, in any order and in pairs`, () => {
+    const bound = lossBound(samples);
+    const losses = Array.from({ length: samples }, (_, i) => roundLoss(bound - (i % 1000) * 1.7e-6));
+    const exact = integerSum(losses, LOSS_UNIT);
+    assert.equal(sumOf(losses), exact);
+    assert.equal(sumOf(losses.toReversed()), exact);
+    assert.equal(sumInPairs(losses), exact);
+  });
+}
+
+test('the bound of a loss times the samples is at most 2^32, and up to 2^17 samples it is 2^15', () => {
+  assert.deepEqual([1, 60_000, 131_072].map(lossBound), [32768, 32768, 32768]);
+  assert.deepEqual([131_073, 1_000_000, 2_097_152].map(lossBound), [2 ** 32 / 131_073, 4294.967296, 2048]);
   assert.equal(LOSS_ROUNDER, 1.5 * 2 ** 32);
-  assert.equal(sumOf(losses.map(() => LOSS_BOUND)), 2 ** 32);
 });

@@ -59,6 +59,7 @@ test('without a choice, settings are the defaults', () => {
     lrSchedule: 'one-cycle',
     seed: 1,
     engine: 'wasm',
+    labelOffset: 0,
     checkpointEvery: '10s',
   });
 });
@@ -107,6 +108,8 @@ test('every setting can be chosen', () => {
     warmup: 3,
     seed: 2 ** 53 - 1,
     engine: 'reference',
+    data: 'fashion',
+    labelOffset: 1,
     checkpointEvery: '3epochs',
     out: 'somewhere',
   };
@@ -137,6 +140,8 @@ const badValues: [string, unknown[]][] = [
   ['warmup', [-1, 0.5, NaN]],
   ['seed', [-1, 0.5, 2 ** 53, NaN]],
   ['engine', ['tensorflow', 'WASM']],
+  ['data', ['', 5, null]],
+  ['labelOffset', [-1, 256, 0.5, NaN, '1']],
 ];
 
 test('an unknown setting is refused, by its name', () => {

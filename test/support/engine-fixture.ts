@@ -4,6 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { normalizationOf, type LabelledImages, type Normalization } from '#dist/shared/dataset.js';
+import { lossBound } from '#dist/shared/exact-sum.js';
 import { compileModel, type LayerSpec, type Model } from '#dist/shared/model.js';
 import { sizeOf, type Shape } from '#dist/shared/shape.js';
 import { Arena } from '#dist/worker/arena.js';
@@ -33,6 +34,8 @@ export interface FixtureOptions {
   readonly leaf?: number;
   readonly random: Random;
   readonly seed?: number;
+  /** By default that of `samples`. */
+  readonly lossBound?: number;
   /** By default that of the training images, which makes no pixel exactly zero. */
   readonly normalization?: Normalization;
   /** Real images instead of random ones: `samples` of each set. */
@@ -87,6 +90,7 @@ export function createFixture(options: FixtureOptions): EngineFixture {
     },
     seed,
     leaf,
+    lossBound: options.lossBound ?? lossBound(samples),
   };
   const banks = Array.from({ length: BANKS }, () => shared.f32(model.paddedCount));
   const gradient = shared.f32(model.paddedCount);

@@ -1,6 +1,6 @@
 // Training as the design defines it, in plain loops on one thread: what every run must equal, bit for bit.
 
-import { addLeaf, gradientBound } from '#dist/shared/exact-sum.js';
+import { addLeaf, gradientBound, lossBound } from '#dist/shared/exact-sum.js';
 import type { Dataset } from '#dist/shared/dataset.js';
 import type { EventOf } from '#dist/shared/events.js';
 import { chainHash, formatHash } from '#dist/shared/hash.js';
@@ -42,7 +42,9 @@ export function trainPlainly(job: Job, dataset: Dataset): PlainTraining {
   const { batch, leaf, seed } = bits;
   const schedule = new Schedule({ samples, seed, batch, leaf });
   const sets = { train, test: dataset.test };
-  const arithmetic = referenceArithmetic({ model, normalization, sets, seed, leaf }, 'f32');
+  const larger = Math.max(samples, dataset.test.labels.length);
+  const engineJob = { model, normalization, sets, seed, leaf, lossBound: lossBound(larger) };
+  const arithmetic = referenceArithmetic(engineJob, 'f32');
 
   const bank = (weights: Float32Array): Bank => ({
     weights,

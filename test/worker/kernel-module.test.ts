@@ -33,7 +33,7 @@ const kernelArguments: { readonly [K in keyof Kernels]: Parameters<Kernels[K]>['
   unpadImages: 8,
   dropoutForward: 12,
   dropoutBackward: 3,
-  softmaxCrossEntropy: 8,
+  softmaxCrossEntropy: 9,
   addLeaf: 5,
   reduce: 6,
   updateSgd: 12,

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { LOSS_BOUND, roundLoss } from '#dist/shared/exact-sum.js';
+import { lossBound, roundLoss } from '#dist/shared/exact-sum.js';
 import { exp, log } from '#dist/shared/math.js';
 import { seedKey, wordsOf } from '#dist/shared/philox.js';
 import { dropoutThreshold } from '#dist/worker/engines/engine.js';
@@ -340,6 +340,7 @@ function softmax(
   rows: readonly (readonly number[])[],
   labels: readonly number[],
   withGradient = true,
+  bound = lossBound(1),
 ): Softmax {
   const memory = new KernelMemory(4 * PAGE_BYTES);
   const classes = rows[0].length;
@@ -360,6 +361,7 @@ function softmax(
     classes,
     totals.byteOffset,
     memory.f64(classes).byteOffset,
+    bound,
   );
   assertBehindUntouched(dLogits);
   if (!withGradient) assert.ok(dLogits.every(Number.isNaN), 'a gradient was written that nobody asked for');
@@ -425,17 +427,19 @@ test('a class that is impossible and not the label costs nothing: its logit is -
 });
 
 test('a loss may reach its bound, and not one step more', () => {
-  const at = (loss: number): number =>
-    softmax(
-      [
+  for (const samples of [1, 2 ** 17, 2 ** 20]) {
+    const bound = lossBound(samples);
+    const at = (loss: number): number => {
+      const rows = [
         [0, loss],
         [0, 0],
-      ],
-      [0, 1],
-    ).isWithin;
-  assert.equal(at(LOSS_BOUND), 1);
-  assert.equal(at(LOSS_BOUND + 2 ** -8), 0);
-  assert.equal(at(1e30), 0);
+      ];
+      return softmax(rows, [0, 1], true, bound).isWithin;
+    };
+    assert.equal(at(bound), 1);
+    assert.equal(at(bound + 2 ** -8), 0);
+    assert.equal(at(1e30), 0);
+  }
   // The softmax of huge logits does not overflow where the right class leads.
   assert.equal(softmax([[3e38, -3e38]], [0]).isWithin, 1);
 });

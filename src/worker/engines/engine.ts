@@ -12,6 +12,8 @@ export interface EngineJob {
   readonly seed: number;
   /** The most samples of a leaf. */
   readonly leaf: number;
+  /** What a sample's loss may reach, see `lossBound`. */
+  readonly lossBound: number;
 }
 
 /** A leaf of kind `gradient`. `step` (counted from 0) and `lane` key what is random inside it. */

@@ -1,7 +1,7 @@
 // The reference engine: plain loops, one rounding an operation. In f32 it gives the bits of the `wasm` engine.
 
 import type { SetName } from '../../shared/dataset.js';
-import { LOSS_BOUND, roundLoss } from '../../shared/exact-sum.js';
+import { roundLoss } from '../../shared/exact-sum.js';
 import { exp, log } from '../../shared/math.js';
 import { paddedInput, type Conv2dSpec, type Layer } from '../../shared/model.js';
 import { sizeOf, type Shape } from '../../shared/shape.js';
@@ -332,7 +332,7 @@ export function referenceArithmetic(
       const exps = Array.from(logits, logit => exp(logit - most));
       const sum = exps.reduce((total, e) => total + e, 0);
       const loss = log(sum) - (logits[label] - most);
-      isLossFinite &&= loss <= LOSS_BOUND;
+      isLossFinite &&= loss <= job.lossBound;
       lossSum += precision === 'f32' ? roundLoss(loss) : loss;
       correct += logits.indexOf(most) === label ? 1 : 0;
       onSample?.(

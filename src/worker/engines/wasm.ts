@@ -498,6 +498,7 @@ export function createWasmEngine(
       classes,
       planned.totals,
       exps,
+      job.lossBound,
     );
     return isFinite === 1;
   }

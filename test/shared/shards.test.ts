@@ -1,0 +1,46 @@
+// Shards: every sample in exactly one, under a name that follows from its bytes.
+
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { test } from 'node:test';
+import { datasetOrder } from '#dist/shared/schedule.js';
+import { SHARD_SAMPLES, shardsOf } from '#dist/shared/shards.js';
+import { tinyDataset } from '../support/tiny.js';
+
+const dataset = tinyDataset(2500);
+const size = 63;
+
+test('shards are slices of 1,024 samples; the last of each set has the rest', () => {
+  assert.equal(SHARD_SAMPLES, 1024);
+  assert.deepEqual(
+    shardsOf(dataset).map(({ set, from, samples, sizeBytes }) => [set, from, samples, sizeBytes]),
+    [
+      ['train', 0, 1024, 1024 * (size + 1)],
+      ['train', 1024, 1024, 1024 * (size + 1)],
+      ['train', 2048, 452, 452 * (size + 1)],
+      ['test', 0, 50, 50 * (size + 1)],
+    ],
+  );
+  assert.deepEqual(
+    shardsOf(tinyDataset(1024)).map(({ samples }) => samples),
+    [1024, 50],
+  );
+});
+
+test('a shard is named by its images and labels, the training set in the order of the dataset', () => {
+  const order = datasetOrder(dataset.digest, 2500);
+  for (const { set, from, samples, sha256 } of shardsOf(dataset)) {
+    const { images, labels } = dataset[set];
+    const indexes = Array.from({ length: samples }, (_, i) => (set === 'train' ? order[from + i] : from + i));
+    const hash = createHash('sha256');
+    for (const index of indexes) hash.update(images.subarray(index * size, (index + 1) * size));
+    hash.update(Uint8Array.from(indexes, index => labels[index]));
+    assert.equal(sha256, hash.digest('hex'), `${set} from ${from}`);
+  }
+});
+
+test('shards follow from the content, not from the name', () => {
+  assert.deepEqual(shardsOf({ ...dataset, name: 'other' }), shardsOf(dataset));
+  const changed = tinyDataset(2500, (_, images) => (images[100] ^= 1));
+  assert.notDeepEqual(shardsOf(changed), shardsOf(dataset));
+});
