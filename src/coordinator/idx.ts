@@ -117,6 +117,6 @@ function fail(path: string, expected: string, found: string): never {
 function tooLarge(path: string, bytes: number): LockstepError {
   return new LockstepError(
     'LOCKSTEP_MEMORY',
-    `${path} has ${bytes} bytes when unpacked, and a data file may have ${MOST_FILE_BYTES}: use fewer or smaller images.`,
+    `${path} holds ${bytes} bytes, and a data file may hold ${MOST_FILE_BYTES}: use fewer or smaller images.`,
   );
 }

@@ -5,7 +5,7 @@ export const errorCodes = {
   LOCKSTEP_USAGE: 'The command line does not say what to do.',
   LOCKSTEP_BAD_SETTING: 'A setting has a value that cannot work.',
   LOCKSTEP_BAD_INJECT: 'LOCKSTEP_INJECT does not describe a fault.',
-  LOCKSTEP_DATA_MISSING: 'A data file cannot be read.',
+  LOCKSTEP_DATA_MISSING: 'A data file is not there or cannot be read.',
   LOCKSTEP_DATA_AMBIGUOUS: 'Several data files of a folder could be meant.',
   LOCKSTEP_DATA_FORMAT: 'A data file is not what its name and header say.',
   LOCKSTEP_DATA_DIGEST: 'A file of the MNIST package differs from the published one.',

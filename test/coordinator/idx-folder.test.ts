@@ -231,7 +231,7 @@ const bad: Bad[] = [
     files: { ...ten, [trainImages]: gzipSync(idxFile([0x803, 3_000_000, 28, 28])) },
     code: 'LOCKSTEP_MEMORY',
     message:
-      `DIR/${trainImages} has 2352000016 bytes when unpacked, and a data file may have 2147483647: ` +
+      `DIR/${trainImages} holds 2352000016 bytes, and a data file may hold 2147483647: ` +
       'use fewer or smaller images.',
   },
   {

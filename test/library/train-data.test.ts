@@ -69,7 +69,7 @@ const shapes = [
 
 for (const [height, width] of shapes) {
   test(`images of ${height} x ${width}: 3 workers and the reference give the same bits`, async t => {
-    const labels = cyclicLabels(20, 5);
+    const labels = cyclicLabels(12, 5);
     const data = folderWith(t, {
       ...dataFiles(labels, labels),
       [names.trainImages]: imagesFile(labels, height, width),
