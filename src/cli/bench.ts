@@ -9,7 +9,7 @@ import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } fro
 import { bench, type BenchProgress, type BenchResult, type BenchRow } from '../library/index.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { presetNames } from '../shared/presets.js';
-import { engineNames } from '../shared/settings.js';
+import { defaults, engineNames } from '../shared/settings.js';
 import { integer, percent, plural, withoutUndefined } from './format.js';
 
 const flags = {
@@ -19,7 +19,12 @@ const flags = {
     describe: 'Numbers of worker threads',
     defaultDescription: '1,2,4,... up to the cores',
   },
-  batch: { type: 'string', requiresArg: true, describe: 'Samples a step', defaultDescription: '64' },
+  batch: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Samples a step',
+    defaultDescription: String(defaults.batch),
+  },
   leaf: {
     type: 'string',
     requiresArg: true,

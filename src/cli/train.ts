@@ -4,7 +4,7 @@ import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } fro
 import { train, type TrainOptions } from '../library/index.js';
 import { LockstepError } from '../shared/errors.js';
 import { presetNames } from '../shared/presets.js';
-import { engineNames, learningRateScheduleNames, optimizerNames } from '../shared/settings.js';
+import { defaults, engineNames, learningRateScheduleNames, optimizerNames } from '../shared/settings.js';
 import { chooseDisplay } from './display.js';
 import { withoutUndefined } from './format.js';
 
@@ -22,7 +22,12 @@ const flags = {
     defaultDescription: '5',
   },
   'max-steps': { type: 'number', requiresArg: true, describe: 'End after so many steps at the latest' },
-  batch: { type: 'number', requiresArg: true, describe: 'Samples a step', defaultDescription: '128' },
+  batch: {
+    type: 'number',
+    requiresArg: true,
+    describe: 'Samples a step',
+    defaultDescription: String(defaults.batch),
+  },
   leaf: {
     type: 'number',
     requiresArg: true,
