@@ -149,14 +149,17 @@ function addToScalar(out: usize, list: usize, end: usize, dy: f32): void {
   }
 }
 
-/** transposed[j][i] = kernel[i][j]: in tiles of 4 x 4, then the edges one by one. */
+/**
+ * transposed[j][i] = kernel[i][j]: in tiles of 4 x 4, then the edges one by one. Four rows of `transposed` are written
+ * from end to end, then the next four: down its columns a stride of a power of two would miss the cache at every store.
+ */
 export function packDense(kernel: usize, transposed: usize, inputs: i32, outputs: i32): void {
   const rowBytes = usize(outputs) << 2;
   const columnBytes = usize(inputs) << 2;
-  let i = 0;
-  for (; i + 4 <= inputs; i += 4) {
-    let j = 0;
-    for (; j + 4 <= outputs; j += 4) {
+  let j = 0;
+  for (; j + 4 <= outputs; j += 4) {
+    let i = 0;
+    for (; i + 4 <= inputs; i += 4) {
       const from = kernel + usize(i) * rowBytes + (usize(j) << 2);
       const r0 = v128.load(from);
       const r1 = v128.load(from + rowBytes);
@@ -172,12 +175,12 @@ export function packDense(kernel: usize, transposed: usize, inputs: i32, outputs
       v128.store(to + 2 * columnBytes, v128.shuffle<f64>(high01, high23, 0, 2));
       v128.store(to + 3 * columnBytes, v128.shuffle<f64>(high01, high23, 1, 3));
     }
-    for (; j < outputs; j++) {
-      for (let k = 0; k < 4; k++) transposeOne(kernel, transposed, i + k, j, rowBytes, columnBytes);
+    for (; i < inputs; i++) {
+      for (let k = 0; k < 4; k++) transposeOne(kernel, transposed, i, j + k, rowBytes, columnBytes);
     }
   }
-  for (; i < inputs; i++) {
-    for (let j = 0; j < outputs; j++) transposeOne(kernel, transposed, i, j, rowBytes, columnBytes);
+  for (; j < outputs; j++) {
+    for (let i = 0; i < inputs; i++) transposeOne(kernel, transposed, i, j, rowBytes, columnBytes);
   }
 }
 

@@ -1,10 +1,14 @@
 // The update kernels: f32, one rounding an operation, in the order of the reference in `src/shared/optimizer.ts`.
 //
 // Both read one bank and write the other, for parameters from <= i < to (multiples of 4), and return 0 if a new weight
-// is not a finite number, else 1.
+// is not a finite number, else 1. The loops test at their end: from a loop that may not run at all, V8 does not move the
+// vectors of constants out, and makes them anew in every turn.
+
+import { magnitudeBits } from './vector';
 
 /** 2^-100: smaller optimizer state becomes +0. */
 const FLUSH_BOUND: f32 = 7.888609052210118e-31;
+const INFINITY_BITS: i32 = 0x7f800000;
 
 /** Four mean gradients: the f64 sums times 1 / samples, rounded to f32. */
 // @ts-ignore: decorator
@@ -18,13 +22,7 @@ function meanGradient(sums: usize, inverse: v128): v128 {
 // @ts-ignore: decorator
 @inline
 function flush(state: v128): v128 {
-  return v128.andnot(state, f32x4.lt(f32x4.abs(state), f32x4.splat(FLUSH_BOUND)));
-}
-
-// @ts-ignore: decorator
-@inline
-function finite(weights: v128): v128 {
-  return f32x4.le(f32x4.abs(weights), f32x4.splat(f32.MAX_VALUE));
+  return v128.andnot(state, i32x4.lt_s(magnitudeBits(state), f32x4.splat(FLUSH_BOUND)));
 }
 
 export function updateSgd(
@@ -45,9 +43,11 @@ export function updateSgd(
   const steps = f32x4.splat(stepSize);
   const momenta = f32x4.splat(momentum);
   const decay = f32x4.splat(weightDecay);
-  let within = i32x4.splat(-1);
+  let largest = i32x4.splat(0);
   const end = usize(to) << 2;
-  for (let at = usize(from) << 2; at < end; at += 16) {
+  let at = usize(from) << 2;
+  if (at >= end) return 1;
+  do {
     const weight = v128.load(weightsFrom + at);
     const gradient = f32x4.add(meanGradient(sums + (at << 1), inverse), f32x4.mul(decay, weight));
     const velocity = flush(f32x4.add(f32x4.mul(momenta, v128.load(velocityFrom + at)), gradient));
@@ -55,9 +55,10 @@ export function updateSgd(
     const next = f32x4.sub(weight, f32x4.mul(steps, direction));
     v128.store(velocityTo + at, velocity);
     v128.store(weightsTo + at, next);
-    within = v128.and(within, finite(next));
-  }
-  return i32(i32x4.all_true(within));
+    largest = i32x4.max_s(largest, magnitudeBits(next));
+    at += 16;
+  } while (at < end);
+  return i32(!v128.any_true(i32x4.ge_s(largest, i32x4.splat(INFINITY_BITS))));
 }
 
 export function updateAdam(
@@ -91,9 +92,11 @@ export function updateAdam(
   const scales = f32x4.splat(secondMomentScale);
   const decay = f32x4.splat(weightDecay);
   const factors = f32x4.splat(decayFactor);
-  let within = i32x4.splat(-1);
+  let largest = i32x4.splat(0);
   const end = usize(to) << 2;
-  for (let at = usize(from) << 2; at < end; at += 16) {
+  let at = usize(from) << 2;
+  if (at >= end) return 1;
+  do {
     const weight = v128.load(weightsFrom + at);
     const gradient = f32x4.add(meanGradient(sums + (at << 1), inverse), f32x4.mul(decay, weight));
     const first = flush(f32x4.add(f32x4.mul(b1, v128.load(firstFrom + at)), f32x4.mul(c1, gradient)));
@@ -105,7 +108,8 @@ export function updateAdam(
     v128.store(firstTo + at, first);
     v128.store(secondTo + at, second);
     v128.store(weightsTo + at, next);
-    within = v128.and(within, finite(next));
-  }
-  return i32(i32x4.all_true(within));
+    largest = i32x4.max_s(largest, magnitudeBits(next));
+    at += 16;
+  } while (at < end);
+  return i32(!v128.any_true(i32x4.ge_s(largest, i32x4.splat(INFINITY_BITS))));
 }

@@ -16,6 +16,13 @@ export function storeLanes(at: usize, vector: v128, lanes: i32): void {
   if (lanes == 3) v128.store_lane<f32>(at, vector, 2, 8);
 }
 
+/** The magnitudes' bits: as integers they are ordered as the numbers are, and a NaN is above all of them. */
+// @ts-ignore: decorator
+@inline
+export function magnitudeBits(vector: v128): v128 {
+  return v128.and(vector, i32x4.splat(0x7fffffff));
+}
+
 /** A list of live terms: pairs of (u32 byte offset, f32 value), 8 bytes each. */
 export const TERM_BYTES: usize = 8;
 

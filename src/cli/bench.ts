@@ -8,7 +8,7 @@ import colors from 'picocolors';
 import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { bench, type BenchProgress, type BenchResult, type BenchRow } from '../library/index.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
-import { engineNames } from '../shared/settings.js';
+import { defaults, engineNames } from '../shared/settings.js';
 import { integer, modelHelp, percent, plural, withoutUndefined } from './format.js';
 
 const flags = {
@@ -18,7 +18,12 @@ const flags = {
     describe: 'Numbers of worker threads',
     defaultDescription: '1,2,4,... up to the cores',
   },
-  batch: { type: 'string', requiresArg: true, describe: 'Samples a step', defaultDescription: '64' },
+  batch: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Samples a step',
+    defaultDescription: String(defaults.batch),
+  },
   leaf: {
     type: 'string',
     requiresArg: true,

@@ -3,7 +3,7 @@
 import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { train, type TrainOptions } from '../library/index.js';
 import { LockstepError } from '../shared/errors.js';
-import { engineNames, learningRateScheduleNames, optimizerNames } from '../shared/settings.js';
+import { defaults, engineNames, learningRateScheduleNames, optimizerNames } from '../shared/settings.js';
 import { chooseDisplay } from './display.js';
 import { modelHelp, withoutUndefined } from './format.js';
 
@@ -21,7 +21,12 @@ const flags = {
     defaultDescription: '5',
   },
   'max-steps': { type: 'number', requiresArg: true, describe: 'End after so many steps at the latest' },
-  batch: { type: 'number', requiresArg: true, describe: 'Samples a step', defaultDescription: '128' },
+  batch: {
+    type: 'number',
+    requiresArg: true,
+    describe: 'Samples a step',
+    defaultDescription: String(defaults.batch),
+  },
   leaf: {
     type: 'number',
     requiresArg: true,

@@ -50,8 +50,8 @@ function listOf<const Schema extends v.GenericSchema>(item: Schema) {
 const benchSettingsSchema = v.strictObject({
   model,
   workers: listOf(workers),
-  batch: listOf(batch),
-  /** By default, for every batch, what `train` takes. */
+  /** By default what `train` takes; so is the leaf, for every batch. */
+  batch: v.optional(listOf(batch)),
   leaf: v.optional(listOf(wholeNumber(1))),
   engine,
   repetitions: wholeNumber(1, 1000),
@@ -100,7 +100,6 @@ export async function bench({ onProgress, ...chosen }: BenchOptions = {}): Promi
   const settings = parseSettings(benchSettingsSchema, {
     model: 'lenet5',
     workers: defaultWorkers(cores),
-    batch: [64],
     engine: 'wasm',
     repetitions: 5,
     warmUpMs: 500,
@@ -168,12 +167,13 @@ export async function bench({ onProgress, ...chosen }: BenchOptions = {}): Promi
 /** Every combination once, those of one batch and leaf together, in the order of the lists. */
 function combine(settings: BenchSettings, cores: number) {
   const counts = new Set(settings.workers.map(count => (count === 'auto' ? cores : count)));
-  const leaves = settings.leaf === undefined ? [undefined] : new Set(settings.leaf);
-  return Array.from(new Set(settings.batch), size =>
+  const batches = new Set(settings.batch ?? [undefined]);
+  const leaves = new Set(settings.leaf ?? [undefined]);
+  return Array.from(batches, size =>
     Array.from(leaves, leaf =>
       Array.from(counts, count => ({
         workers: count,
-        batch: size,
+        ...(size !== undefined && { batch: size }),
         ...(leaf !== undefined && { leaf }),
       })),
     ),

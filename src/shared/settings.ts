@@ -78,7 +78,8 @@ export type TrainSettings = v.InferOutput<typeof trainSettingsSchema>;
 export type OptimizerName = (typeof optimizerNames)[number];
 export type EngineName = (typeof engineNames)[number];
 
-const defaults: TrainSettings = {
+/** Where neither the user nor the preset says otherwise. */
+export const defaults: TrainSettings = {
   model: 'lenet5',
   workers: 'auto',
   epochs: 5,

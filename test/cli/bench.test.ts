@@ -56,8 +56,8 @@ test('the table has a line a row, and words say where more workers stop helping'
   assert.equal(code, 0, stderr);
   assert.match(stdout, /^mlp on mnist, engine wasm/);
   assert.match(stdout, /│ +workers │ +batch │ +leaf │ +lanes │ +images\/s .* of ceiling │/);
-  assert.match(stdout, /│ +1 │ +64 │ +8 │ +8 │ .*100 % │/);
-  assert.match(stdout, /│ +2 │ +64 │ +8 │ +8 │ /);
+  assert.match(stdout, /│ +1 │ +128 │ +16 │ +8 │ .*100 % │/);
+  assert.match(stdout, /│ +2 │ +128 │ +16 │ +8 │ /);
   assert.match(stdout, /^(Workers beyond 1 do not help|More workers help up to 2)/m);
 });
 
@@ -67,7 +67,7 @@ const bad: [string[], RegExp][] = [
   [['--workers', '300'], /workers\.0 is 300/],
   [['--batch', '64,-1'], /batch holds '-1'/],
   [['--batch', '0'], /batch\.0 is 0/],
-  [['--leaf', '7'], /batch \(64\) must be a multiple of leaf \(7\)/],
+  [['--leaf', '7'], /batch \(128\) must be a multiple of leaf \(7\)/],
   [['--measure-ms', 'long'], /measureMs is NaN/],
   [['--figure', 'no/such/folder/scaling.svg'], /no\/such\/folder\/scaling\.svg/],
 ];

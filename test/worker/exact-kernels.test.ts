@@ -244,6 +244,39 @@ for (const threads of [1, 2, 4, 7]) {
   }
 }
 
+randomTest(
+  'slices of every length around the pieces that are reduced at once have the bits of the scalar form',
+  random => {
+    const count = 3 * 1024;
+    const memory = new KernelMemory(6 * count * 8);
+    const parts = [0, 1].map(() => memory.f64(ramp(count, () => (random.integer(2 ** 30) - 2 ** 29) * GRID)));
+    const last = [0, 1].map(() => memory.f32(gradients(count, random)));
+    const sources = memory.u32([0, 1].flatMap(t => [parts[t].byteOffset, last[t].byteOffset]));
+    const sums = memory.f64(count);
+    for (const threads of [1, 2]) {
+      const expected = parts[0].slice();
+      addLeaf(last[0], expected, 2 ** 15, false);
+      if (threads === 2) {
+        for (let i = 0; i < count; i++) expected[i] += parts[1][i];
+        addLeaf(last[1], expected, 2 ** 15, false);
+      }
+      for (const from of [0, 4, 1020, 1024]) {
+        for (const length of [0, 4, 8, 12, 1016, 1020, 1024, 1028, 2044, 2048]) {
+          sums.fill(-7);
+          const to = from + length;
+          assert.equal(
+            memory.kernels.reduce(sums.byteOffset, sources.byteOffset, threads, from, to, 2 ** 15),
+            1,
+          );
+          const whole = new Float64Array(count).fill(-7);
+          whole.set(expected.subarray(from, to), from);
+          assertSameBits(sums.slice(), whole, `${threads} threads, ${from}..${to}`);
+        }
+      }
+    }
+  },
+);
+
 test('a gradient that is NaN or beyond the bound is noticed in the slice where it is, and nowhere else', () => {
   for (const bad of [NaN, Infinity, -Infinity, 8.000001]) {
     for (const at of [0, 511, 512, 1535, 2047]) {

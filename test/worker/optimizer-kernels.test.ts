@@ -199,6 +199,36 @@ for (const [name, optimizer] of Object.entries(optimizers)) {
     }
   });
 
+  randomTest(
+    `${name}: slices of every length have the bits of the scalar form, and an empty one writes nothing`,
+    random => {
+      const kernel = new KernelUpdate(optimizer);
+      const [source, target] = kernel.banks;
+      source.weights.set(random.floats(COUNT, -1, 1));
+      source.first.set(random.floats(COUNT, -1, 1));
+      source.second.set(random.floats(COUNT, 0, 1));
+      kernel.sums.set(randomSums(random));
+      const { scalars } = updateScalars(optimizer, rates, 5, { beta1: 0.5, beta2: 0.9 });
+      const whole = copyOf(target);
+      update(optimizer, scalars, source, whole, kernel.sums, 37);
+      for (const from of [0, 4, 508, 512, COUNT - 4, COUNT]) {
+        for (const length of [0, 4, 8, 12, 16, 508, 516]) {
+          const to = Math.min(from + length, COUNT);
+          for (const vector of Object.values(target)) vector.fill(-7);
+          const expected = copyOf(target);
+          for (const vector of ['weights', 'first', 'second'] as const) {
+            if (optimizer.name === 'sgd' && vector === 'second') continue;
+            expected[vector].set(whole[vector].subarray(from, to), from);
+          }
+          assert.equal(kernel.run(0, scalars, 37, from, to), 1);
+          for (const vector of ['weights', 'first', 'second'] as const) {
+            assertSameBits(target[vector], expected[vector], `${vector} of ${from}..${to}`);
+          }
+        }
+      }
+    },
+  );
+
   randomTest(`${name}: a weight that is no finite number is reported at every place`, random => {
     const { scalars } = updateScalars(optimizer, rates, 0, initialBetaPowers);
     for (let at = 0; at < 24; at++) {
