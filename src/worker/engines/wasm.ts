@@ -12,6 +12,7 @@ import {
   dropoutThreshold,
   F32_PROFILE,
   shiftedLayer,
+  usesWinograd,
   type Engine,
   type EngineJob,
   type Leaf,
@@ -32,7 +33,7 @@ interface Cells {
   readonly filters: number;
   readonly poolSize: number;
   readonly winners: number;
-  /** Scratch for a row of cells. */
+  /** Scratch for a row of cells, or for `winogradConv2dForward`'s products. */
   readonly rows: number;
   /** For each place in a cell, offsets in the input and in `packed`. */
   readonly shifts: number;
@@ -41,6 +42,9 @@ interface Cells {
   /** For `imageConv2dForward` where it can be used, else 0: its weights and taps. */
   readonly splatted: number;
   readonly taps: number;
+  /** For `winogradConv2dForward` where it is used, else 0: its weights, and scratch for what its points see. */
+  readonly winograd: number;
+  readonly points: number;
 }
 
 /** A kernel call forward and one or two backward, with the addresses of what they read and write. */
@@ -106,8 +110,8 @@ function plan(model: Model, leaf: number, arena: Arena): Plan {
     const common = { x, y: x, size, packed: 0, shifted };
     switch (spec.type) {
       case 'conv2d': {
-        const poolSize = cellSize(model, layerIndex);
-        const cells = planCells(layer, poolSize, shifted !== 0, arena);
+        const cells = planCells(model, layerIndex, arena);
+        const { poolSize } = cells;
         const pooled = Math.floor(layer.output.height / poolSize) * Math.floor(layer.output.width / poolSize);
         const cellCount = tile * pooled;
         const winners = arena.take(cellCount * cells.filters * F32);
@@ -181,23 +185,29 @@ function plan(model: Model, leaf: number, arena: Arena): Plan {
   };
 }
 
-function planCells(layer: Layer, poolSize: number, isFirst: boolean, arena: Arena): Omit<Cells, 'winners'> {
+function planCells(model: Model, index: number, arena: Arena): Omit<Cells, 'winners'> {
+  const layer = model.layers[index];
   const { spec, input, output } = layer;
   if (spec.type !== 'conv2d') throw new Error(`${layer.name} is no convolution`);
   const { kernelSize, filters } = spec;
-  const { height, channels } = input;
+  const { height, width, channels } = input;
+  const poolSize = cellSize(model, index);
+  const isWinograd = usesWinograd(model, index);
   const paddedRow = Math.ceil((kernelSize * channels) / 4) * 4;
-  const isImage = isFirst && channels === 1 && poolSize === 2 && output.width >= 8 && height <= 64;
+  const isImage =
+    layer === shiftedLayer(model) && channels === 1 && poolSize === 2 && output.width >= 8 && height <= 64;
   return {
     layer,
     kernelSize,
     filters,
     poolSize,
-    rows: arena.take(poolSize * output.width * filters * F32),
+    rows: arena.take((isWinograd ? 8 : poolSize) * output.width * filters * F32),
     shifts: arena.take(poolSize * poolSize * TERM),
     packedGradient: arena.take(filters * kernelSize * paddedRow * F32),
     splatted: isImage ? arena.take(filters * kernelSize * kernelSize * 16) : 0,
     taps: isImage ? arena.take(kernelSize * kernelSize * F32) : 0,
+    winograd: isWinograd ? arena.take(8 * (1 + 5 * channels) * filters * F32) : 0,
+    points: isWinograd ? arena.take(8 * Math.ceil((width * channels) / 4) * 16) : 0,
   };
 }
 
@@ -285,9 +295,10 @@ export function createWasmEngine(
       const { x, y, size, shifted } = operation;
       switch (operation.type) {
         case 'conv2d': {
-          const { layer, winners, rows, splatted, taps, kernelSize, filters } = operation;
+          const { layer, winners, rows, splatted, taps, winograd, points } = operation;
+          const { kernelSize, filters, poolSize } = operation;
           const { kernel, bias } = parameterAddresses(layer, weightsAt);
-          const { height, width } = layer.input;
+          const { height, width, channels } = layer.input;
           const from = shifted || bias;
           if (splatted) {
             kernels.imageConv2dForward(
@@ -302,6 +313,21 @@ export function createWasmEngine(
               width,
               kernelSize,
               filters,
+            );
+          } else if (winograd) {
+            kernels.winogradConv2dForward(
+              x,
+              winograd,
+              y,
+              winners,
+              points,
+              rows,
+              samples,
+              height,
+              width,
+              channels,
+              filters,
+              poolSize,
             );
           } else {
             kernels.conv2dForward(x, kernel, from, y, winners, rows, samples, ...convolution(operation));
@@ -475,9 +501,10 @@ export function createWasmEngine(
         const inputs = layer.parameters!.kernel.size / outputs;
         if (shifted) kernels.shiftBias(kernel, bias, shifted, normalization.shift, inputs, outputs);
         if (operation.type === 'conv2d') {
-          const { splatted, taps, kernelSize, filters, poolSize } = operation;
+          const { splatted, taps, winograd, kernelSize, filters, poolSize } = operation;
           const { channels, width } = layer.input;
           if (splatted) kernels.packImageConv2d(kernel, splatted, taps, width, kernelSize, filters);
+          if (winograd) kernels.packWinogradConv2d(kernel, bias, winograd, channels, filters);
           if (packed) kernels.packConv2d(kernel, packed, channels, kernelSize, filters, poolSize);
         } else if (packed) {
           kernels.packDense(kernel, packed, inputs, outputs);
