@@ -49,11 +49,11 @@ export function conv2dForward(
           bias,
           to + usize(py) * rowBytes,
           outWidth,
-          channels,
-          kernelSize,
           filters,
           xRowBytes,
           stepBytes,
+          kernelSize,
+          usize(kernelSize * channels) << 2,
         );
       }
       if (poolSize > 1) {
@@ -63,18 +63,21 @@ export function conv2dForward(
   }
 }
 
-/** One row of outputs; x is the first pixel of its first patch, pixelBytes lie between one patch and the next. */
-function convolveRow(
+/**
+ * One row of outputs; x is the first pixel of its first patch, whose rows are rowBytes apart; pixelBytes lie between one
+ * patch and the next.
+ */
+export function convolveRow(
   x: usize,
   kernel: usize,
   bias: usize,
   y: usize,
   outWidth: i32,
-  channels: i32,
-  kernelSize: i32,
   filters: i32,
   rowBytes: usize,
   pixelBytes: usize,
+  patchRows: i32,
+  patchRowBytes: usize,
 ): void {
   const outPixelBytes = usize(filters) << 2;
   let f = 0;
@@ -89,13 +92,13 @@ function convolveRow(
       for (; ox + 2 <= outWidth; ox += 2) {
         const from = x + usize(ox) * pixelBytes;
         const to = y + usize(ox) * outPixelBytes + shift;
-        tile2x4(from, kernelAt, biasAt, to, rowBytes, pixelBytes, outPixelBytes, kernelSize, channels, left);
+        tile2x4(from, kernelAt, biasAt, to, rowBytes, pixelBytes, outPixelBytes, patchRows, patchRowBytes, left);
       }
     } else if (vectors == 2) {
       for (; ox + 4 <= outWidth; ox += 4) {
         const from = x + usize(ox) * pixelBytes;
         const to = y + usize(ox) * outPixelBytes + shift;
-        tile4x2(from, kernelAt, biasAt, to, rowBytes, pixelBytes, outPixelBytes, kernelSize, channels, left);
+        tile4x2(from, kernelAt, biasAt, to, rowBytes, pixelBytes, outPixelBytes, patchRows, patchRowBytes, left);
       }
     }
     for (; ox < outWidth; ox++) {
@@ -104,7 +107,7 @@ function convolveRow(
       for (let k = 0; k < vectors && (k << 2) < left; k++) {
         const at = usize(k) << 4;
         const lanes = left - (k << 2);
-        tile1x1(from, kernelAt + at, biasAt + at, to + at, rowBytes, outPixelBytes, kernelSize, channels, lanes);
+        tile1x1(from, kernelAt + at, biasAt + at, to + at, rowBytes, outPixelBytes, patchRows, patchRowBytes, lanes);
       }
     }
     f += vectors << 2;
@@ -119,8 +122,8 @@ function tile2x4(
   rowBytes: usize,
   pixelBytes: usize,
   filterBytes: usize,
-  kernelSize: i32,
-  channels: i32,
+  patchRows: i32,
+  patchRowBytes: usize,
   left: i32,
 ): void {
   let a0 = v128.load(bias);
@@ -131,9 +134,8 @@ function tile2x4(
   let b1 = a1;
   let b2 = a2;
   let b3 = a3;
-  const patchRowBytes = usize(kernelSize * channels) << 2;
-  for (let ky = 0; ky < kernelSize; ky++) {
-    let from = x + usize(ky) * rowBytes;
+  for (let row = 0; row < patchRows; row++) {
+    let from = x + usize(row) * rowBytes;
     const end = from + patchRowBytes;
     while (from < end) {
       const p = v128.load_splat<f32>(from);
@@ -172,8 +174,8 @@ function tile4x2(
   rowBytes: usize,
   pixelBytes: usize,
   filterBytes: usize,
-  kernelSize: i32,
-  channels: i32,
+  patchRows: i32,
+  patchRowBytes: usize,
   left: i32,
 ): void {
   let a0 = v128.load(bias);
@@ -184,9 +186,8 @@ function tile4x2(
   let c1 = a1;
   let d0 = a0;
   let d1 = a1;
-  const patchRowBytes = usize(kernelSize * channels) << 2;
-  for (let ky = 0; ky < kernelSize; ky++) {
-    let from = x + usize(ky) * rowBytes;
+  for (let row = 0; row < patchRows; row++) {
+    let from = x + usize(row) * rowBytes;
     const end = from + patchRowBytes;
     while (from < end) {
       const k0 = v128.load(kernel);
@@ -225,14 +226,13 @@ function tile1x1(
   y: usize,
   rowBytes: usize,
   filterBytes: usize,
-  kernelSize: i32,
-  channels: i32,
+  patchRows: i32,
+  patchRowBytes: usize,
   left: i32,
 ): void {
   let a0 = v128.load(bias);
-  const patchRowBytes = usize(kernelSize * channels) << 2;
-  for (let ky = 0; ky < kernelSize; ky++) {
-    let from = x + usize(ky) * rowBytes;
+  for (let row = 0; row < patchRows; row++) {
+    let from = x + usize(row) * rowBytes;
     const end = from + patchRowBytes;
     while (from < end) {
       a0 = f32x4.add(a0, f32x4.mul(v128.load_splat<f32>(from), v128.load(kernel)));

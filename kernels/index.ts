@@ -10,6 +10,7 @@ export { shiftBias, shiftGradient } from './normalize';
 export { denseForward, denseBackwardWeights, denseBackwardInputs, packDense } from './dense';
 export { sparseDenseForward, sparseDenseBackwardWeights } from './dense';
 export { conv2dForward, conv2dBackward, packConv2d, unpackConv2dGradient } from './conv2d';
+export { winogradConv2dForward, packWinogradConv2d } from './winograd-conv2d';
 export { imageConv2dForward, packImageConv2d } from './conv2d';
 export { padImages, unpadImages } from './padding';
 export { reluForward, reluBackward } from './relu';

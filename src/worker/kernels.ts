@@ -101,6 +101,20 @@ export interface Kernels {
     poolSize: number,
     stride: number,
   ): void;
+  winogradConv2dForward(
+    x: Pointer,
+    packed: Pointer,
+    y: Pointer,
+    winners: Pointer,
+    points: Pointer,
+    products: Pointer,
+    samples: number,
+    height: number,
+    width: number,
+    channels: number,
+    filters: number,
+    poolSize: number,
+  ): void;
   imageConv2dForward(
     x: Pointer,
     splatted: Pointer,
@@ -142,6 +156,13 @@ export interface Kernels {
     filters: number,
     poolSize: number,
     stride: number,
+  ): void;
+  packWinogradConv2d(
+    kernel: Pointer,
+    bias: Pointer,
+    packed: Pointer,
+    channels: number,
+    filters: number,
   ): void;
   packImageConv2d(
     kernel: Pointer,

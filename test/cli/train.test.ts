@@ -25,7 +25,7 @@ function bitsOf(events: readonly RunEvent[]) {
 }
 
 /** Hash after 60 steps of LeNet-5 with seed 7: kept here so that a change of bits is seen and must be explained. */
-const golden = '53742b361a02f851';
+const golden = '73bc976fa8affccc';
 
 for (const workers of [1, 2, 3, 5]) {
   test(`LeNet-5 with ${workers} workers gives the hash it always had`, async () => {

@@ -78,6 +78,29 @@ export function plainForward(
   return { y, winners };
 }
 
+/** Every output in f64, [cells][places in the cell][filters]. */
+export function exactOutputs(
+  shape: Convolution,
+  x: Float32Array,
+  kernel: Float32Array,
+  bias: Float32Array,
+): Float64Array {
+  const { filters, poolSize } = shape;
+  const exact = new Float64Array(sizesOf(shape).outputs * poolSize ** 2);
+  let to = 0;
+  for (const { corner } of cellsOf(shape)) {
+    for (let place = 0; place < poolSize ** 2; place++) {
+      for (let f = 0; f < filters; f++) {
+        exact[to] = bias[f];
+        for (const { from, tap } of patchOf(shape, corner, place))
+          exact[to] += x[from] * kernel[tap * filters + f];
+        to++;
+      }
+    }
+  }
+  return exact;
+}
+
 /** Adds to dKernel and dBias, and gives dx: samples and cells ascending in raster order, then filters. */
 export function plainBackward(
   shape: Convolution,
@@ -147,4 +170,14 @@ export function sizeArguments({
   stride = 1,
 }: Convolution): [number, number, number, number, number, number, number, number] {
   return [samples, height, width, channels, kernelSize, filters, poolSize, stride];
+}
+
+/** For `winogradConv2dForward`: its packed weights, and scratch for what the points see and for their products. */
+export function winogradSizesOf({ width, channels, filters, poolSize }: Convolution) {
+  const outWidth = Math.floor((width - 4) / poolSize) * poolSize;
+  return {
+    packedCount: 8 * (1 + 5 * channels) * filters,
+    pointsCount: 8 * Math.ceil((width * channels) / 4) * 4,
+    productsCount: 8 * outWidth * filters,
+  };
 }

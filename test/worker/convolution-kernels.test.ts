@@ -2,12 +2,15 @@
 
 import assert from 'node:assert/strict';
 import { assertSameBits } from '../support/bits.js';
+import { largestMagnitude } from '../support/engine-fixture.js';
 import {
+  exactOutputs,
   plainBackward,
   plainForward,
   shiftsOf,
   sizeArguments,
   sizesOf,
+  winogradSizesOf,
   type Convolution,
 } from '../support/convolution.js';
 import { KernelMemory, PAGE_BYTES } from '../support/kernel-memory.js';
@@ -85,6 +88,115 @@ for (const poolSize of [1, 2, 3]) {
       }
     },
   );
+}
+
+/** What `winogradConv2dForward` makes of a convolution. */
+function winogradForward(
+  shape: Convolution,
+  x: Float32Array,
+  kernel: Float32Array,
+  bias: Float32Array,
+): { y: Float32Array; winners: Uint32Array } {
+  const { samples, height, width, channels, filters, poolSize } = shape;
+  const { outputs } = sizesOf(shape);
+  const { packedCount, pointsCount, productsCount } = winogradSizesOf(shape);
+  const memory = new KernelMemory(4 * PAGE_BYTES);
+  const packed = memory.f32(packedCount).byteOffset;
+  memory.kernels.packWinogradConv2d(
+    memory.f32(kernel).byteOffset,
+    memory.f32(bias).byteOffset,
+    packed,
+    channels,
+    filters,
+  );
+  const [y, winners] = [memory.f32(outputs), memory.u32(new Uint32Array(outputs))];
+  memory.kernels.winogradConv2dForward(
+    memory.f32(x).byteOffset,
+    packed,
+    y.byteOffset,
+    winners.byteOffset,
+    memory.f32(pointsCount).byteOffset,
+    memory.f32(productsCount).byteOffset,
+    samples,
+    height,
+    width,
+    channels,
+    filters,
+    poolSize,
+  );
+  return { y, winners };
+}
+
+/** One or two tiles of rows; every number of columns that are left over. */
+function* winogradGrid(random: Random, poolSize: number): Generator<Convolution> {
+  for (const channels of [1, 2, 3, 6, 7]) {
+    for (const filters of [1, 2, 4, 5, 7, 13, 17]) {
+      yield {
+        samples: 1 + random.integer(3),
+        height: random.pick([8, 12]),
+        width: 4 + (1 + random.integer(3)) * poolSize + random.integer(poolSize),
+        channels,
+        kernelSize: 5,
+        filters,
+        poolSize,
+      };
+    }
+  }
+}
+
+for (const poolSize of [1, 2, 4]) {
+  randomTest(`Winograd's convolution with cells of ${poolSize} is near the plain one in f64`, random => {
+    for (const shape of winogradGrid(random, poolSize)) {
+      const { inputs, kernelCount, outputs } = sizesOf(shape);
+      const x = mixed(random, inputs, 0.5);
+      const kernel = mixed(random, kernelCount, 0.3);
+      const bias = mixed(random, shape.filters, 0.3);
+      const { y, winners } = winogradForward(shape, x, kernel, bias);
+      const exact = exactOutputs(shape, x, kernel, bias);
+      const tolerance = 4e-6 * largestMagnitude(exact);
+      for (let at = 0; at < outputs; at++) {
+        const places = placesOf(shape, exact, at);
+        const largest = Math.max(...places);
+        const error = Math.abs(y[at] - largest);
+        assert.ok(error <= tolerance, `${describe(shape)}: output ${at} is ${y[at]}, exactly ${largest}`);
+        const won = places[winners[at]];
+        assert.ok(won >= largest - tolerance, `${describe(shape)}: place ${winners[at]} of output ${at}`);
+      }
+    }
+  });
+
+  randomTest(`what is not finite shows behind Winograd's convolution, cells of ${poolSize}`, random => {
+    for (const shape of winogradGrid(random, poolSize)) {
+      const { inputs, kernelCount, outputs } = sizesOf(shape);
+      const values = {
+        x: mixed(random, inputs, 0.5),
+        kernel: mixed(random, kernelCount, 0.3),
+        bias: mixed(random, shape.filters, 0.3),
+      };
+      for (const poisoned of ['x', 'kernel', 'bias'] as const) {
+        for (const poison of [NaN, Infinity, -Infinity]) {
+          const target = values[poisoned].slice();
+          const { x, kernel, bias } = { ...values, [poisoned]: target } satisfies typeof values;
+          target[random.integer(target.length)] = poison;
+          const { y } = winogradForward(shape, x, kernel, bias);
+          const exact = exactOutputs(shape, x, kernel, bias);
+          for (let at = 0; at < outputs; at++) {
+            if (Number.isFinite(y[at])) {
+              const isSound = placesOf(shape, exact, at).every(value => value < Infinity);
+              assert.ok(isSound, `${describe(shape)}: ${poison} in ${poisoned} is lost in output ${at}`);
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
+/** The values that the pooling chooses from for an output. */
+function placesOf({ filters, poolSize }: Convolution, exact: Float64Array, at: number): number[] {
+  const places = poolSize ** 2;
+  const [cell, f] = [Math.floor(at / filters), at % filters];
+  return Array.from({ length: places }, (_, place) => exact[(cell * places + place) * filters + f]);
 }
 
 interface Gradients {

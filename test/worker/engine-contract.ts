@@ -51,6 +51,18 @@ const plain: Record<string, Case> = {
       { type: 'dense', units: 4 },
     ],
   },
+  "Winograd's convolution": {
+    input: { height: 12, width: 11, channels: 1 },
+    layers: [
+      { type: 'conv2d', filters: 3, kernelSize: 1 },
+      { type: 'relu' },
+      { type: 'conv2d', filters: 5, kernelSize: 5 },
+      { type: 'relu' },
+      { type: 'maxPool2d', poolSize: 2 },
+      { type: 'flatten' },
+      { type: 'dense', units: 4 },
+    ],
+  },
   'dense layers': {
     input: { height: 5, width: 5, channels: 1 },
     layers: [{ type: 'flatten' }, { type: 'dense', units: 7 }, { type: 'relu' }, { type: 'dense', units: 3 }],

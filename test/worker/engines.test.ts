@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createFixture, engineNames, randomWeights } from '../support/engine-fixture.js';
+import { compileModel, type LayerSpec } from '#dist/shared/model.js';
+import { usesWinograd } from '#dist/worker/engines/engine.js';
 import { Random, randomTest } from '../support/random.js';
 import { engineContract } from './engine-contract.js';
 
@@ -21,6 +23,32 @@ const small = {
 test('wasm and its scalar twin name the same arithmetic', () => {
   const { createEngine } = createFixture({ ...small, samples: 1, random: new Random('profile') });
   assert.equal(createEngine('wasm').profile, createEngine('reference').profile);
+});
+
+const conv = (kernelSize: number): LayerSpec => ({ type: 'conv2d', filters: 2, kernelSize });
+const pool = (poolSize: number): LayerSpec => ({ type: 'maxPool2d', poolSize });
+const relu: LayerSpec = { type: 'relu' };
+
+/** Whether the last convolution is computed by Winograd's formula. */
+function isWinograd(height: number, ...front: LayerSpec[]): boolean {
+  const layers: LayerSpec[] = [...front, { type: 'flatten' }, { type: 'dense', units: 3 }];
+  const model = compileModel({ name: 'test', layers }, { height, width: 13, channels: 1 }, 3);
+  return usesWinograd(
+    model,
+    layers.findLastIndex(({ type }) => type === 'conv2d'),
+  );
+}
+
+test("Winograd's convolution is for sizes of 5, whole tiles of rows and whole cells, behind another layer", () => {
+  assert.equal(isWinograd(8, conv(1), conv(5)), true);
+  assert.equal(isWinograd(12, conv(1), relu, conv(5), pool(2)), true);
+  assert.equal(isWinograd(12, relu, conv(1), conv(5), relu, pool(4)), true);
+  assert.equal(isWinograd(9, conv(2), relu, conv(5), relu), true);
+  assert.equal(isWinograd(8, relu, conv(5)), true);
+  assert.equal(isWinograd(8, conv(5)), false);
+  assert.equal(isWinograd(10, conv(2), relu, conv(5), relu), false);
+  assert.equal(isWinograd(8, conv(1), conv(5), relu, pool(3)), false);
+  assert.equal(isWinograd(12, conv(1), conv(3)), false);
 });
 
 test('wasm refuses weights and gradients that do not lie in its memory', async () => {

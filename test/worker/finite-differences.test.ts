@@ -41,6 +41,7 @@ const models: Record<string, LayerSpec[]> = {
   'convolution, relu, pool': [conv(4, 2), relu, pool(2), flatten, dense(3)],
   'convolution, pool, relu': [conv(4, 2), pool(3), relu, flatten, dense(3)],
   'LeNet in small': [conv(3, 2), relu, pool(2), conv(4, 2), relu, flatten, dense(6), relu, dense(3)],
+  "Winograd's convolution": [conv(2, 1), conv(3, 5), relu, pool(2), flatten, dense(3)],
   'pool and relu first': [pool(2), relu, conv(3, 2), flatten, dense(3)],
   'dropout in the middle': [
     conv(4, 2),
@@ -82,7 +83,7 @@ for (const [name, layers] of Object.entries(models)) {
     randomTest(`differences of the loss${normalization ? ', black pixels zero' : ''}: ${name}`, random => {
       const fixture = createFixture({
         layers,
-        input: { height: 7, width: 8, channels: 2 },
+        input: { height: 8, width: 8, channels: 2 },
         classes: 3,
         samples: 4,
         random,
@@ -131,7 +132,7 @@ for (const [name, layers] of Object.entries(models)) {
   randomTest(`f32 gives the numbers of f64, rounded: ${name}`, random => {
     const { model, job } = createFixture({
       layers,
-      input: { height: 7, width: 8, channels: 2 },
+      input: { height: 8, width: 8, channels: 2 },
       classes: 3,
       samples: 20,
       random,

@@ -2,7 +2,7 @@
 // the next pixel or row, and never shows in a result.
 
 import assert from 'node:assert/strict';
-import { shiftsOf, sizeArguments, sizesOf } from '../support/convolution.js';
+import { shiftsOf, sizeArguments, sizesOf, winogradSizesOf } from '../support/convolution.js';
 import { KernelMemory, PAGE_BYTES } from '../support/kernel-memory.js';
 import { randomTest, type Random } from '../support/random.js';
 
@@ -180,6 +180,56 @@ randomTest('the convolution for images writes to its outputs and nowhere else', 
             filters,
           ),
         );
+      }
+    }
+  }
+});
+
+randomTest("Winograd's convolution writes to its outputs and nowhere else", random => {
+  for (const poolSize of [1, 2, 4]) {
+    for (const filters of [1, 2, 3, 4, 5, 8, 13, 16, 17]) {
+      for (const channels of [1, 3, 6]) {
+        for (let outWidth = poolSize; outWidth <= poolSize + 4; outWidth++) {
+          const [height, width, samples] = [12, 4 + outWidth, 2];
+          const shape = { samples, height, width, channels, kernelSize: 5, filters, poolSize };
+          const { inputs, outputs, kernelCount } = sizesOf(shape);
+          const { packedCount, pointsCount, productsCount } = winogradSizesOf(shape);
+          const { memory, region } = guarded();
+          const x = region(random.floats(inputs, -1, 1));
+          const kernel = region(random.floats(kernelCount, -1, 1));
+          const bias = region(random.floats(filters, -1, 1));
+          const packed = region(packedCount);
+          const [y, winners] = [region(outputs), region(outputs)];
+          const [points, products] = [region(pointsCount), region(productsCount)];
+          const { kernels } = memory;
+          const what = `${filters} filters, ${channels} channels, ${outWidth} columns, cells of ${poolSize}:`;
+          assertWritesOnly(memory, [packed], `${what} packing`, () =>
+            kernels.packWinogradConv2d(
+              kernel.byteOffset,
+              bias.byteOffset,
+              packed.byteOffset,
+              channels,
+              filters,
+            ),
+          );
+          const written = poolSize === 1 ? [y, points, products] : [y, winners, points, products];
+          assertWritesOnly(memory, written, `${what} forward`, () =>
+            kernels.winogradConv2dForward(
+              x.byteOffset,
+              packed.byteOffset,
+              y.byteOffset,
+              winners.byteOffset,
+              points.byteOffset,
+              products.byteOffset,
+              samples,
+              height,
+              width,
+              channels,
+              filters,
+              poolSize,
+            ),
+          );
+        }
       }
     }
   }

@@ -16,7 +16,7 @@ import { createTinyPool, runTiny, tinyDataset, tinyJob } from '../support/tiny.j
 
 /** What every run of the tiny job must give: kept here so that a change of bits is seen and must be explained. */
 const golden = {
-  hash: 'ac2a50ced58bb495',
+  hash: '342c824223f11a68',
   weightsSha256: '0ef5a1742e2a0831d18915adcd65dede6dc467f9a37b12f2c11845a9fbbe2557',
 };
 

@@ -47,7 +47,7 @@ export interface Engine {
 }
 
 /** The arithmetic of the `wasm` engine and of its scalar twin, `reference`. */
-export const F32_PROFILE = 'lockstep-f32-2';
+export const F32_PROFILE = 'lockstep-f32-3';
 
 /**
  * The layer that moves the shift of the normalization x * scale - shift from the pixels into its bias and its kernel's
@@ -66,6 +66,23 @@ export function cellSize({ layers }: Model, index: number): number {
   const next = layers[index + 1]?.spec.type === 'relu' ? index + 2 : index + 1;
   const spec = layers[next]?.spec;
   return spec?.type === 'maxPool2d' ? spec.poolSize : 1;
+}
+
+/**
+ * Whether Winograd's F(4, 5) computes a convolution: 5 x 5, stride 1, outputs in whole tiles of 4 rows and these in whole
+ * cells. A layer that takes the shift of the normalization keeps to plain sums.
+ */
+export function usesWinograd(model: Model, index: number): boolean {
+  const layer = model.layers[index];
+  const { spec, output } = layer;
+  return (
+    spec.type === 'conv2d' &&
+    spec.kernelSize === 5 &&
+    (spec.stride ?? 1) === 1 &&
+    output.height % 4 === 0 &&
+    4 % cellSize(model, index) === 0 &&
+    layer !== shiftedLayer(model)
+  );
 }
 
 /** The random words of a dropout layer in one leaf: counter words 1 to 3 behind the element's index. */

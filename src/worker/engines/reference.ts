@@ -12,11 +12,17 @@ import {
   dropoutThreshold,
   F32_PROFILE,
   shiftedLayer,
+  usesWinograd,
   type Engine,
   type EngineJob,
   type Leaf,
   type LeafResult,
 } from './engine.js';
+import { inputsAtPoints, outputsOfPoints, tapsAtPoints } from './winograd.js';
+
+/** Of Winograd's convolution: as many points as rows of inputs that a tile sees. */
+const POINTS = [0, 1, 2, 3, 4, 5, 6, 7];
+const TAPS = [0, 1, 2, 3, 4];
 
 type Floats = Float32Array | Float64Array;
 
@@ -91,7 +97,8 @@ export function referenceArithmetic(
     switch (spec.type) {
       case 'conv2d': {
         const padded = pad(layer, spec, x);
-        return { x: padded, y: conv2d(layer, spec, padded, weights) };
+        const convolve = usesWinograd(model, index) ? winogradConv2d : conv2d;
+        return { x: padded, y: convolve(layer, spec, padded, weights) };
       }
       case 'maxPool2d':
         return maxPool2d(layer, spec.poolSize, x);
@@ -169,6 +176,43 @@ export function referenceArithmetic(
           }
         }
         y[at++] = sum;
+      }
+    }
+    return y;
+  }
+
+  /** Four rows of outputs at a time. Each point has a sum over a row of the patch; the point 1's begins with the bias. */
+  function winogradConv2d(layer: Layer, spec: Conv2dSpec, x: Floats, weights: Floats): Floats {
+    const { filters } = spec;
+    const { kernel } = layer.parameters!;
+    const { height, width } = layer.output;
+    const { shape } = paddedInput(spec, layer.input);
+    const { channels } = shape;
+    const rowSize = shape.width * channels;
+    const patchSize = 5 * channels;
+    const y = zeros(sizeOf(layer.output));
+    const taps = Array.from({ length: patchSize * filters }, (_, at) => {
+      const column = TAPS.map(ky => weights[kernel.offset + ky * patchSize * filters + at]);
+      return tapsAtPoints(f, column);
+    });
+    for (let top = 0; top < height; top += 4) {
+      const inputs = Array.from({ length: rowSize }, (_, at) => {
+        const column = POINTS.map(row => x[(top + row) * rowSize + at]);
+        return inputsAtPoints(f, column);
+      });
+      for (let ox = 0; ox < width; ox++) {
+        for (let filter = 0; filter < filters; filter++) {
+          const products = POINTS.map(point => {
+            let sum = point === 1 ? biasOf(layer, weights, filter) : 0;
+            for (let i = 0; i < patchSize; i++) {
+              sum = f(sum + f(inputs[ox * channels + i][point] * taps[i * filters + filter][point]));
+            }
+            return sum;
+          });
+          for (const [row, value] of outputsOfPoints(f, products).entries()) {
+            y[((top + row) * width + ox) * filters + filter] = value;
+          }
+        }
       }
     }
     return y;

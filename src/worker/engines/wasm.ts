@@ -12,6 +12,7 @@ import {
   dropoutThreshold,
   F32_PROFILE,
   shiftedLayer,
+  usesWinograd,
   type Engine,
   type EngineJob,
   type Leaf,
@@ -35,7 +36,7 @@ interface Cells {
   readonly filters: number;
   readonly poolSize: number;
   readonly winners: number;
-  /** Scratch for a row of cells. */
+  /** Scratch for a row of cells, or for `winogradConv2dForward`'s products. */
   readonly rows: number;
   /** For each place in a cell, offsets in the input and in `packed`. */
   readonly shifts: number;
@@ -44,6 +45,9 @@ interface Cells {
   /** For `imageConv2dForward` where it can be used, else 0: its weights and taps. */
   readonly splatted: number;
   readonly taps: number;
+  /** For `winogradConv2dForward` where it is used, else 0: its weights, and scratch for what its points see. */
+  readonly winograd: number;
+  readonly points: number;
 }
 
 /** A kernel call forward and one or two backward, with the addresses of what they read and write. */
@@ -116,8 +120,8 @@ function plan(model: Model, leaf: number, arena: Arena): Plan {
     const common = { x, y: x, size, packed: 0, shifted };
     switch (spec.type) {
       case 'conv2d': {
-        const poolSize = cellSize(model, layerIndex);
-        const cells = planCells(layer, poolSize, shifted !== 0, arena);
+        const cells = planCells(model, layerIndex, arena);
+        const { poolSize } = cells;
         const padding = planPadding(layer, cells.input);
         if (padding) {
           const y = arena.take(tile * padding.size * F32);
@@ -213,12 +217,16 @@ function planPadding({ spec, input }: Layer, padded: Shape) {
   return { type: 'pad' as const, size: sizeOf(padded), sizes };
 }
 
-function planCells(layer: Layer, poolSize: number, isFirst: boolean, arena: Arena): Omit<Cells, 'winners'> {
+function planCells(model: Model, index: number, arena: Arena): Omit<Cells, 'winners'> {
+  const layer = model.layers[index];
   const { spec, output } = layer;
   if (spec.type !== 'conv2d') throw new Error(`${layer.name} is no convolution`);
   const { kernelSize, filters, stride = 1 } = spec;
   const input = paddedInput(spec, layer.input).shape;
-  const { height, channels } = input;
+  const { height, width, channels } = input;
+  const poolSize = cellSize(model, index);
+  const isWinograd = usesWinograd(model, index);
+  const isFirst = layer === shiftedLayer(model);
   const paddedRow = Math.ceil((kernelSize * channels) / 4) * 4;
   const isImage =
     isFirst && channels === 1 && stride === 1 && poolSize === 2 && output.width >= 8 && height <= 64;
@@ -229,11 +237,13 @@ function planCells(layer: Layer, poolSize: number, isFirst: boolean, arena: Aren
     stride,
     filters,
     poolSize,
-    rows: arena.take(poolSize * output.width * filters * F32),
+    rows: arena.take((isWinograd ? 8 : poolSize) * output.width * filters * F32),
     shifts: arena.take(poolSize * poolSize * TERM),
     packedGradient: arena.take(filters * kernelSize * paddedRow * F32),
     splatted: isImage ? arena.take(filters * kernelSize * kernelSize * 16) : 0,
     taps: isImage ? arena.take(kernelSize * kernelSize * F32) : 0,
+    winograd: isWinograd ? arena.take(8 * (1 + 5 * channels) * filters * F32) : 0,
+    points: isWinograd ? arena.take(8 * Math.ceil((width * channels) / 4) * 16) : 0,
   };
 }
 
@@ -320,9 +330,10 @@ export function createWasmEngine(
       const { x, y, size, shifted } = operation;
       switch (operation.type) {
         case 'conv2d': {
-          const { layer, input, winners, rows, splatted, taps, kernelSize, filters } = operation;
+          const { layer, input, winners, rows, splatted, taps, winograd, points } = operation;
+          const { kernelSize, filters, poolSize } = operation;
           const { kernel, bias } = parameterAddresses(layer, weightsAt);
-          const { height, width } = input;
+          const { height, width, channels } = input;
           const from = shifted || bias;
           if (splatted) {
             kernels.imageConv2dForward(
@@ -337,6 +348,21 @@ export function createWasmEngine(
               width,
               kernelSize,
               filters,
+            );
+          } else if (winograd) {
+            kernels.winogradConv2dForward(
+              x,
+              winograd,
+              y,
+              winners,
+              points,
+              rows,
+              samples,
+              height,
+              width,
+              channels,
+              filters,
+              poolSize,
             );
           } else {
             kernels.conv2dForward(x, kernel, from, y, winners, rows, samples, ...convolution(operation));
@@ -531,9 +557,10 @@ export function createWasmEngine(
         const inputs = layer.parameters!.kernel.size / outputs;
         if (shifted) kernels.shiftBias(kernel, bias, shifted, normalization.shift, inputs, outputs);
         if (operation.type === 'conv2d') {
-          const { input, splatted, taps, kernelSize, filters, poolSize, stride } = operation;
+          const { input, splatted, taps, winograd, kernelSize, filters, poolSize, stride } = operation;
           const { channels, width } = input;
           if (splatted) kernels.packImageConv2d(kernel, splatted, taps, width, kernelSize, filters);
+          if (winograd) kernels.packWinogradConv2d(kernel, bias, winograd, channels, filters);
           if (packed) kernels.packConv2d(kernel, packed, channels, kernelSize, filters, poolSize, stride);
         } else if (packed) {
           kernels.packDense(kernel, packed, inputs, outputs);
