@@ -17,6 +17,7 @@ const copied = [
   'scripts',
   'test',
   'docs',
+  'bench',
   'README.md',
 ];
 
@@ -95,6 +96,26 @@ const faults = [
         file: 'src/worker/thread.ts',
         from: 'sumOverThreads(threadNumber.lossSum)',
         to: 'own.numbers[threadNumber.lossSum]',
+      },
+    ],
+  },
+  {
+    name: 'a reduction whose verdict on gradients is ignored',
+    edits: [
+      {
+        file: 'src/worker/thread.ts',
+        from: 'if (kernels.reduce(sums, sources, threads, a, b, bound) !== 1) stopForGradients(step);',
+        to: 'kernels.reduce(sums, sources, threads, a, b, bound);',
+      },
+    ],
+  },
+  {
+    name: 'a reduction that blames the thread it runs on',
+    edits: [
+      {
+        file: 'src/worker/thread.ts',
+        from: 'indexes.find(of => badTensor(step, of) !== undefined) ?? thread',
+        to: 'indexes.includes(thread) ? thread : thread',
       },
     ],
   },

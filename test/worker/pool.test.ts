@@ -68,8 +68,8 @@ for (const threads of [1, 3, 4, 7]) {
   });
 }
 
-for (const spanLimit of [1, 2, 512]) {
-  test(`spans of at most ${spanLimit} steps give the same bits`, async () => {
+for (const spanLimit of [1, 2, 7]) {
+  test(`a run in spans of at most ${spanLimit} steps gives the same bits`, async () => {
     assert.equal((await runTiny({ spanLimit })).result.hash, golden.hash);
   });
 }
