@@ -5,6 +5,7 @@ import colors from 'picocolors';
 import type { Argv, CommandModule } from 'yargs';
 import { describeModel, type ModelDescription } from '../library/index.js';
 import { presetNames } from '../shared/presets.js';
+import { integer } from './format.js';
 
 interface Arguments {
   name: string;
@@ -37,8 +38,8 @@ function layerTable({ model, about, input, layers, parameters }: ModelDescriptio
   });
   table.push(['input', '', input, '', '']);
   for (const { name, type, output, parameters: count, arithmetic } of layers) {
-    table.push([name, type, output, count > 0 ? count.toLocaleString('en-US') : '', arithmetic]);
+    table.push([name, type, output, count > 0 ? integer(count) : '', arithmetic]);
   }
-  table.push(['total', '', '', colors.bold(parameters.toLocaleString('en-US')), '']);
+  table.push(['total', '', '', colors.bold(integer(parameters)), '']);
   return `${colors.bold(model)}: ${about}\n${table.toString()}`;
 }
