@@ -309,7 +309,7 @@ test('a race that ends with an error leaves no timer behind', async () => {
   const job = tinyJob({}, dataset);
   let timers = 0;
   const clock: Clock = {
-    nowMs: systemClock.nowMs,
+    nowMs: () => systemClock.nowMs(),
     every(periodMs, tick) {
       timers++;
       const end = systemClock.every(periodMs, tick);
