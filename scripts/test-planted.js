@@ -105,7 +105,7 @@ const faults = [
       {
         file: 'src/worker/thread.ts',
         from: 'if (kernels.reduce(sums, sources, threads, a, b, bound) !== 1) stopForGradients(step);',
-        to: 'kernels.reduce(sums, sources, threads, a, b, bound);',
+        to: 'if (kernels.reduce(sums, sources, threads, a, b, bound) === -1) stopForGradients(step);',
       },
     ],
   },
