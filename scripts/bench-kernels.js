@@ -38,7 +38,7 @@ const usage = `npm run bench:kernels -- [flags]
 /** What a parameter costs in an update, in multiply-adds; beside them are a root and a division in Adam's. */
 const updateMultiplyAdds = { updateSgd: 3, updateAdam: 5 };
 
-const stepKernels = new Set(['reduce', 'updateSgd', 'updateAdam', 'digestBlocks', 'chainHash']);
+const onceAStep = new Set(['reduce', 'updateSgd', 'updateAdam', 'digestBlocks', 'chainHash']);
 
 const dataset = loadMnist();
 
@@ -207,8 +207,25 @@ function createBench(job, weightsGiven) {
     const { weights: w1, first: m1, second: v1 } = to;
     used.updateSgd(w0, m0, w1, m1, sums, 0, end, inverse, 0.01, 0.9, 0, 0);
     used.updateAdam(
-      ...[w0, m0, v0, w1, m1, v1, sums, 0, end, inverse],
-      ...[0.001, 0.9, 0.1, 0.999, 0.001, 1e-8, 1, 0, 1],
+      w0,
+      m0,
+      v0,
+      w1,
+      m1,
+      v1,
+      sums,
+      0,
+      end,
+      inverse,
+      0.001,
+      0.9,
+      0.1,
+      0.999,
+      0.001,
+      1e-8,
+      1,
+      0,
+      1,
     );
     used.digestBlocks(w1, digests, 0, blocks);
     used.chainHash(steps, steps + STEP_NUMBERS * 8, step + 1, digests, blocks);
@@ -254,8 +271,8 @@ function createBench(job, weightsGiven) {
         [...totals].filter(([key]) => isWanted(key)).map(([key, ms]) => [key, (ms * 1000) / units]),
       );
     return {
-      anImage: over(images, key => !stepKernels.has(key)),
-      aStep: over(steps, key => stepKernels.has(key)),
+      anImage: over(images, key => !onceAStep.has(key)),
+      aStep: over(steps, key => onceAStep.has(key)),
     };
   }
 
@@ -317,20 +334,22 @@ function print({ model, batch, leaf, leavesMicrosecondsAnImage, kernels, stepKer
   console.log(
     `\n${model}, leaves of ${leaf}; registers alone: ${(peak / 1e9).toFixed(1)} G multiply-adds a second`,
   );
-  const rows = of =>
-    of
-      .toSorted((a, b) => b.microseconds - a.microseconds)
-      .map(({ kernel, microseconds, share }) => [
-        kernel,
-        microseconds < 0.1 ? microseconds.toPrecision(2) : microseconds.toFixed(2),
-        share ? percent(share, 0) : '',
-      ]);
   const share = 'share of peak, nothing counted as skipped';
-  console.log(table(['kernel', 'microseconds an image', share], rows(kernels), 1));
-  console.log(table(['kernel, once a step', 'microseconds a step', share], rows(stepKernels), 1));
+  console.log(table(['kernel', 'microseconds an image', share], rowsOf(kernels), 1));
+  console.log(table(['kernel, once a step', 'microseconds a step', share], rowsOf(stepKernels), 1));
   console.log(`leaves back to back: ${leavesMicrosecondsAnImage.toFixed(2)} microseconds an image`);
   console.log(
     `a step of ${batch} with one thread: ${step.microseconds.toFixed(0)} microseconds, ` +
       `${step.overLeaves.toFixed(3)} x its leaves (median of ${step.repetitions}, in turns)`,
   );
+}
+
+function rowsOf(kernels) {
+  return kernels
+    .toSorted((a, b) => b.microseconds - a.microseconds)
+    .map(({ kernel, microseconds, share }) => [
+      kernel,
+      microseconds < 0.1 ? microseconds.toPrecision(2) : microseconds.toFixed(2),
+      share ? percent(share, 0) : '',
+    ]);
 }
