@@ -1,6 +1,9 @@
 // What the arithmetic of this machine can do at most: multiply-adds on registers alone, without a load or a store.
 
-/** Does iterations * 12 * 4 independent f32 multiply-adds, each a multiplication and an addition. */
+/** Twelve accumulators of four: what every iteration of `peak` does. */
+export const multiplyAddsPerIteration: i32 = 12 * 4;
+
+/** So many independent f32 multiply-adds, each a multiplication and an addition, over and over. */
 export function peak(iterations: i32): f32 {
   const x = f32x4.splat(0.999);
   const y = f32x4.splat(0.001);

@@ -1,9 +1,9 @@
 """Trains the models of Lockstep with PyTorch on CPU and prints one JSON line; scripts/pytorch.js starts it.
 
 As fast as PyTorch goes with ordinary means: float32 images in memory, normalized once; a permutation and an
-index a step instead of a DataLoader; no read of a loss inside the loop; one thread a process; fused optimizers;
-denormal numbers flushed. One worker is plain PyTorch; several are DistributedDataParallel over gloo on the loopback
-device, a process each, whose batch is `--batch` of the step's `workers * batch` samples.
+index a step instead of a DataLoader; no read of a loss inside the loop; fused optimizers; denormal numbers flushed.
+One worker is plain PyTorch with `--threads` threads inside its operations; several are DistributedDataParallel over
+gloo on the loopback device, a process each, whose batch is `--batch` of the step's `workers * batch` samples.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import tempfile
 import time
 from datetime import timedelta
 
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
@@ -109,18 +109,18 @@ def create_optimizer(options, parameters):
     return torch.optim.Adam(parameters, lr=options.lr, fused=True)
 
 
-def accuracy(model, images, labels):
+def count_correct(model, images, labels):
     with torch.inference_mode():
         correct = torch.zeros((), dtype=torch.int64)
         for first in range(0, len(labels), EVALUATION_BATCH):
             piece = slice(first, first + EVALUATION_BATCH)
             correct += (model(images[piece]).argmax(1) == labels[piece]).sum()
-    return correct.item() / len(labels)
+    return correct
 
 
 def train(options, rank):
     """The epochs of one rank. All ranks draw the same permutation; each takes every `workers`-th sample of it."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     torch.set_num_interop_threads(1)
     torch.set_flush_denormal(True)
     (images, labels), (test_images, test_labels) = read_mnist(options.data)
@@ -181,12 +181,10 @@ def evaluate(options, rank, model, train_set, test_set):
     model.eval()
     figures = {}
     for name, (images, labels) in (("trainAccuracy", train_set), ("testAccuracy", test_set)):
-        share = len(labels) // options.workers
-        part = slice(rank * share, (rank + 1) * share)
-        value = torch.tensor(accuracy(model, images[part], labels[part]), dtype=torch.float64)
+        correct = count_correct(model, images[rank :: options.workers], labels[rank :: options.workers])
         if options.workers > 1:
-            dist.all_reduce(value)
-        figures[name] = value.item() / options.workers
+            dist.all_reduce(correct)
+        figures[name] = correct.item() / len(labels)
     model.train()
     return figures
 
@@ -208,6 +206,7 @@ def parse_options():
     parser.add_argument("--data", required=True, help="folder of the four uncompressed IDX files")
     parser.add_argument("--model", choices=sorted(MODELS), required=True)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of each worker, inside its operations")
     parser.add_argument("--batch", type=int, required=True, help="samples a step of each worker")
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd")

@@ -5,65 +5,85 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-import Table from 'cli-table3';
 import { loadMnist } from '../dist/coordinator/mnist.js';
 import { loadModelSpec } from '../dist/coordinator/model-file.js';
 import { planSpan } from '../dist/coordinator/run.js';
+import { steadySettings } from '../dist/library/bench.js';
 import { train } from '../dist/library/index.js';
-import { spreadOf } from '../dist/library/scaling.js';
 import { systemClock } from '../dist/shared/clock.js';
 import { gradientBound, lossBound } from '../dist/shared/exact-sum.js';
+import { percent } from '../dist/shared/format.js';
+import { BLOCK_PARAMETERS, blockCount } from '../dist/shared/hash.js';
 import { compileModel } from '../dist/shared/model.js';
 import { initialBetaPowers } from '../dist/shared/optimizer.js';
+import { presetNames } from '../dist/shared/presets.js';
 import { Schedule } from '../dist/shared/schedule.js';
-import { createJob, resolveSettings } from '../dist/shared/settings.js';
+import { createJob, defaults } from '../dist/shared/settings.js';
 import { F32_PROFILE } from '../dist/worker/engines/engine.js';
 import { createWasmEngine } from '../dist/worker/engines/wasm.js';
 import { instantiateKernels, loadKernelModule } from '../dist/worker/kernels.js';
-import { createMemory, planMemory, viewMemory } from '../dist/worker/memory.js';
+import { createMemory, planMemory, STEP_NUMBERS, viewMemory } from '../dist/worker/memory.js';
 import { createPool, loadDataset } from '../dist/worker/pool.js';
+import { median, nameList, note, runBenchmark, table, wholeNumber } from './benchmark.js';
 import { compile } from './build-kernels.js';
 
-const PEAK_ACCUMULATORS = 12;
+const usage = `npm run bench:kernels -- [flags]
 
-const { values: flags } = parseArgs({
+  --models       lenet5,mlp: some of ${presetNames.join(', ')}
+  --batch        ${defaults.batch}
+  --leaf         that of the batch
+  --images       12000: so many for each figure of a repetition
+  --repetitions  5
+  --json         print one JSON object`;
+
+/** What a parameter costs in an update, in multiply-adds; beside them are a root and a division in Adam's. */
+const updateMultiplyAdds = { updateSgd: 3, updateAdam: 5 };
+
+const onceAStep = new Set(['reduce', 'updateSgd', 'updateAdam', 'digestBlocks', 'chainHash']);
+
+const dataset = loadMnist();
+
+await runBenchmark({
+  command: 'bench:kernels',
+  usage,
   options: {
     models: { type: 'string', default: 'lenet5,mlp' },
-    batch: { type: 'string', default: '128' },
+    batch: { type: 'string', default: String(defaults.batch) },
     leaf: { type: 'string' },
     images: { type: 'string', default: '12000' },
     repetitions: { type: 'string', default: '5' },
     json: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
   },
+  body: benchmark,
 });
-if (flags.help) {
-  console.log(
-    'npm run bench:kernels -- [--models lenet5,mlp] [--batch 128] [--leaf N] [--images 12000] [--repetitions 5] [--json]',
-  );
-  process.exit(0);
+
+async function benchmark(flags) {
+  const names = nameList('models', flags.models, presetNames);
+  const images = wholeNumber('images', flags.images, 1);
+  const repetitions = wholeNumber('repetitions', flags.repetitions, 1);
+  const batch = wholeNumber('batch', flags.batch, 1);
+  const leaf = flags.leaf === undefined ? undefined : wholeNumber('leaf', flags.leaf, 1);
+  const chosen = names.map(model => steadySettings({ model, batch, leaf }));
+  const multiplyAddsPerSecond = await measurePeak(repetitions);
+  const reports = [];
+  for (const settings of chosen) {
+    const report = await measureModel(settings, { images, repetitions, multiplyAddsPerSecond });
+    reports.push(report);
+    if (!flags.json) print(report, multiplyAddsPerSecond);
+  }
+  if (flags.json) console.log(JSON.stringify({ multiplyAddsPerSecond, models: reports }));
 }
 
-const median = values => spreadOf(values).median;
-const repetitions = Number(flags.repetitions);
-const dataset = loadMnist();
-const multiplyAddsPerSecond = await measurePeak();
-const reports = [];
-for (const name of flags.models.split(',')) reports.push(await measureModel(name));
-if (flags.json) console.log(JSON.stringify({ multiplyAddsPerSecond, models: reports }));
-else for (const report of reports) print(report);
-
-async function measurePeak() {
+async function measurePeak(repetitions) {
   const path = join(dirname(fileURLToPath(import.meta.url)), '..', 'bench', 'peak.ts');
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
   const { instance } = await WebAssembly.instantiate(await compile(path), { env: { memory } });
-  const { peak } = instance.exports;
+  const { peak, multiplyAddsPerIteration } = instance.exports;
   const iterations = 5_000_000;
   const rates = [];
   for (let i = 0; i < repetitions + 1; i++) {
     const ms = timed(() => peak(iterations));
-    if (i > 0) rates.push((iterations * PEAK_ACCUMULATORS * 4) / (ms / 1000));
+    if (i > 0) rates.push((iterations * multiplyAddsPerIteration.value) / (ms / 1000));
   }
   return median(rates);
 }
@@ -74,28 +94,38 @@ function timed(work) {
   return systemClock.nowMs() - startMs;
 }
 
-async function measureModel(name) {
-  const batch = Number(flags.batch);
-  const leaf = flags.leaf === undefined ? undefined : Number(flags.leaf);
-  const settings = resolveSettings({ model: name, batch, ...(leaf && { leaf }) });
+async function measureModel(settings, { images, repetitions, multiplyAddsPerSecond }) {
+  const { model: name, batch } = settings;
   const model = compileModel(loadModelSpec(name, dataset.classes), dataset.shape, dataset.classes);
   const job = createJob(settings, model, dataset, F32_PROFILE);
   const bench = createBench(job, await trainedWeights(name));
-  const perImage = [];
+  const runs = [];
   const whole = [];
   for (let i = 0; i < repetitions + 1; i++) {
-    whole.push(await bench.leaves(bench.kernels, Number(flags.images)));
-    perImage.push(await bench.timedLeaves(Number(flags.images)));
+    whole.push(await bench.leaves(bench.kernels, images));
+    runs.push(await bench.timedSteps(images));
   }
-  const kernels = Object.keys(perImage[0].microseconds).map(kernel => {
-    const microseconds = median(perImage.slice(1).map(times => times.microseconds[kernel]));
-    const multiplyAdds = denseMultiplyAdds(model, kernel);
-    const share = multiplyAdds && multiplyAdds / (microseconds * 1e-6) / multiplyAddsPerSecond;
-    return { kernel, microseconds, multiplyAdds, share };
-  });
-  const leafMicroseconds = median(whole.slice(1));
-  const step = await measureStep(job, bench);
-  return { model: name, batch, leaf: job.bits.leaf, leafMicroseconds, kernels, step };
+  const figures = (part, multiplyAddsOf) =>
+    Object.keys(runs[0][part]).map(kernel => {
+      const microseconds = median(runs.slice(1).map(run => run[part][kernel]));
+      const multiplyAdds = multiplyAddsOf(kernel);
+      const share = multiplyAdds && multiplyAdds / (microseconds * 1e-6) / multiplyAddsPerSecond;
+      return { kernel, microseconds, multiplyAdds, share };
+    });
+  return {
+    model: name,
+    batch,
+    leaf: job.bits.leaf,
+    leavesMicrosecondsAnImage: median(whole.slice(1)),
+    /** Microseconds an image. */
+    kernels: figures('anImage', kernel => denseMultiplyAdds(model, kernel)),
+    /** Microseconds a step. */
+    stepKernels: figures(
+      'aStep',
+      kernel => updateMultiplyAdds[kernel] && updateMultiplyAdds[kernel] * model.parameterCount,
+    ),
+    step: await measureStep(job, bench, repetitions),
+  };
 }
 
 /** Weights after an epoch: how many gradients and activations are zero depends on them. */
@@ -152,7 +182,7 @@ function createBench(job, weightsGiven) {
   const bound = gradientBound(schedule.lanes);
 
   /** Microseconds an image: the leaves of the schedule's first steps, each added to the sum. */
-  async function leaves(used, count, onLeaf = () => {}) {
+  async function leaves(used, count, onStep = () => {}, onEnd = () => {}) {
     const engine = createWasmEngine(engineJob, used, memory, layout.threads[0].scratch, () => {});
     await engine.useWeights(weights);
     let done = 0;
@@ -165,13 +195,52 @@ function createBench(job, weightsGiven) {
         used.addLeaf(gradient.byteOffset, layout.parts, model.paddedCount, bound, lane === 0 ? 1 : 0);
         done += positions.length;
       }
+      onStep(step);
     }
-    onLeaf(done);
+    onEnd(done);
     return ((systemClock.nowMs() - startMs) * 1000) / done;
   }
 
-  /** The same with a clock around every call; calls are told apart by the layer whose parameters they are given. */
-  async function timedLeaves(count) {
+  /** What follows a step's leaves on one thread, with both optimizers; writes the other bank, which nobody reads. */
+  function finishStep(used, step) {
+    const { sums, sources, digests, steps, banks } = layout;
+    const [from, to] = banks;
+    const blocks = blockCount(model.parameterCount);
+    const end = blocks * BLOCK_PARAMETERS;
+    views.sources[0] = schedule.lanes > 1 ? layout.parts : 0;
+    views.sources[1] = gradient.byteOffset;
+    used.reduce(sums, sources, 1, 0, end, bound);
+    const inverse = 1 / bits.batch;
+    const { weights: w0, first: m0, second: v0 } = from;
+    const { weights: w1, first: m1, second: v1 } = to;
+    used.updateSgd(w0, m0, w1, m1, sums, 0, end, inverse, 0.01, 0.9, 0, 0);
+    used.updateAdam(
+      w0,
+      m0,
+      v0,
+      w1,
+      m1,
+      v1,
+      sums,
+      0,
+      end,
+      inverse,
+      0.001,
+      0.9,
+      0.1,
+      0.999,
+      0.001,
+      1e-8,
+      1,
+      0,
+      1,
+    );
+    used.digestBlocks(w1, digests, 0, blocks);
+    used.chainHash(steps, steps + STEP_NUMBERS * 8, step + 1, digests, blocks);
+  }
+
+  /** The same with a clock around every call, and the rest of each step; calls are told apart by the layer whose parameters they are given. */
+  async function timedSteps(count) {
     const totals = new Map();
     const named = new Map();
     for (const { name, parameters } of model.layers) {
@@ -198,14 +267,24 @@ function createBench(job, weightsGiven) {
         },
       ]),
     );
-    let done = 0;
-    await leaves(used, count, total => (done = total));
+    let images = 0;
+    let steps = 0;
+    const onStep = step => {
+      steps++;
+      finishStep(used, step);
+    };
+    await leaves(used, count, onStep, done => (images = done));
+    const over = (units, isWanted) =>
+      Object.fromEntries(
+        [...totals].filter(([key]) => isWanted(key)).map(([key, ms]) => [key, (ms * 1000) / units]),
+      );
     return {
-      microseconds: Object.fromEntries([...totals].map(([key, ms]) => [key, (ms * 1000) / done])),
+      anImage: over(images, key => !onceAStep.has(key)),
+      aStep: over(steps, key => onceAStep.has(key)),
     };
   }
 
-  return { leaves, timedLeaves, kernels, weights };
+  return { leaves, timedSteps, kernels, weights };
 }
 
 /** The layer of a call that gets no parameters of the flat vector: by the sizes among its arguments. */
@@ -228,7 +307,7 @@ function layerNames(model) {
 }
 
 /** A step of one thread beside its leaves back to back, with the weights of the moment, in turns. */
-async function measureStep(job, bench) {
+async function measureStep(job, bench, repetitions) {
   const { bits } = job;
   const node = await createPool({
     job,
@@ -236,8 +315,8 @@ async function measureStep(job, bench) {
     threads: 1,
     cores: 1,
     clock: systemClock,
-    onThreadLost: ({ reason }) => console.error(`thread lost: ${reason}`),
-    onWarning: message => console.error(message),
+    onThreadLost: ({ reason }) => note(`thread lost: ${reason}`),
+    onWarning: note,
   });
   try {
     const spanSteps = Math.min(node.spanLimit, Math.ceil(20_000 / bits.batch));
@@ -246,16 +325,16 @@ async function measureStep(job, bench) {
     let powers = initialBetaPowers;
     let step = 0;
     for (let i = 0; i < repetitions + 2; i++) {
-      const { scalars, ...behind } = planSpan(job, step, Math.min(step + spanSteps, job.totalSteps), powers);
+      const { scalars, ...behind } = planSpan(job, step, step + spanSteps, powers);
       powers = behind.powers.at(-1);
       const startMs = systemClock.nowMs();
       await node.train(step, scalars);
       const stepMicroseconds = ((systemClock.nowMs() - startMs) * 1000) / scalars.length;
       step += scalars.length;
       bench.weights.set(node.state().bank.weights);
-      const leafMicroseconds = (await bench.leaves(bench.kernels, spanSteps * bits.batch)) * bits.batch;
+      const leavesMicroseconds = (await bench.leaves(bench.kernels, spanSteps * bits.batch)) * bits.batch;
       if (i < 2) continue;
-      ratios.push(stepMicroseconds / leafMicroseconds);
+      ratios.push(stepMicroseconds / leavesMicroseconds);
       stepTimes.push(stepMicroseconds);
     }
     return { microseconds: median(stepTimes), overLeaves: median(ratios), repetitions };
@@ -264,22 +343,26 @@ async function measureStep(job, bench) {
   }
 }
 
-function print({ model, batch, leaf, leafMicroseconds, kernels, step }) {
-  const peak = (multiplyAddsPerSecond / 1e9).toFixed(1);
-  console.log(`\n${model}, leaves of ${leaf}; registers alone: ${peak} G multiply-adds a second`);
-  const table = new Table({
-    head: ['kernel', 'microseconds an image', 'share of peak, nothing counted as skipped or saved'],
-    colAligns: ['left', 'right', 'right'],
-    style: { head: [], border: [] },
-  });
-  const shown = kernels.filter(({ microseconds }) => microseconds >= 0.005);
-  for (const { kernel, microseconds, share } of shown.toSorted((a, b) => b.microseconds - a.microseconds)) {
-    table.push([kernel, microseconds.toFixed(2), share ? `${(share * 100).toFixed(0)} %` : '']);
-  }
-  console.log(table.toString());
-  console.log(`leaves back to back: ${leafMicroseconds.toFixed(2)} microseconds an image`);
+function print({ model, batch, leaf, leavesMicrosecondsAnImage, kernels, stepKernels, step }, peak) {
+  console.log(
+    `\n${model}, leaves of ${leaf}; registers alone: ${(peak / 1e9).toFixed(1)} G multiply-adds a second`,
+  );
+  const share = 'share of peak, nothing counted as skipped or saved';
+  console.log(table(['kernel', 'microseconds an image', share], rowsOf(kernels), 1));
+  console.log(table(['kernel, once a step', 'microseconds a step', share], rowsOf(stepKernels), 1));
+  console.log(`leaves back to back: ${leavesMicrosecondsAnImage.toFixed(2)} microseconds an image`);
   console.log(
     `a step of ${batch} with one thread: ${step.microseconds.toFixed(0)} microseconds, ` +
       `${step.overLeaves.toFixed(3)} x its leaves (median of ${step.repetitions}, in turns)`,
   );
+}
+
+function rowsOf(kernels) {
+  return kernels
+    .toSorted((a, b) => b.microseconds - a.microseconds)
+    .map(({ kernel, microseconds, share }) => [
+      kernel,
+      microseconds < 0.1 ? microseconds.toPrecision(2) : microseconds.toFixed(2),
+      share ? percent(share, 0) : '',
+    ]);
 }

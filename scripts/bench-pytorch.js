@@ -1,24 +1,27 @@
 // Compares the training speed of Lockstep with that of PyTorch on CPU: same model, batch, workers and optimizer.
 
-import { writeFileSync } from 'node:fs';
-import { parse, join } from 'node:path';
+import { join, parse } from 'node:path';
+import { integer, plural } from '../dist/shared/format.js';
 import {
-  count,
-  loadLineChart,
-  machine,
   median,
-  models,
-  modes,
   nameList,
-  note,
   numberList,
-  preparePytorch,
-  report,
+  outputFor,
   runBenchmark,
   table,
-  trainLockstep,
-  trainPytorch,
   wholeNumber,
+  withOutputs,
+  writeOutput,
+} from './benchmark.js';
+import {
+  failureLines,
+  inTurns,
+  loadLineChart,
+  machine,
+  models,
+  preparePytorch,
+  report,
+  warnOfCores,
   workerList,
 } from './pytorch.js';
 
@@ -56,31 +59,49 @@ await runBenchmark({
 });
 
 async function benchmark(flags) {
-  const configurations = configurationsOf(flags);
+  const workerCounts = workerList(flags.workers);
+  const configurations = configurationsOf(flags, workerCounts);
   const repetitions = wholeNumber('repetitions', flags.repetitions, 1);
   const epochs = wholeNumber('epochs', flags.epochs, 2);
   const lineChart = flags.figure === undefined ? undefined : await loadLineChart();
-  const pytorch = await preparePytorch(flags);
+  const isJson = flags.json === '-';
+  const output = isJson ? undefined : outputFor('json', flags.json);
+  const figures = figuresFor(configurations, flags.figure);
+  await withOutputs([output, ...figures.map(figure => figure.output)], async () => {
+    const pytorch = await preparePytorch(flags);
+    warnOfCores(workerCounts);
 
-  const results = [];
-  for (const configuration of configurations)
-    results.push(measure(pytorch, configuration, { repetitions, epochs }));
-  const best = bestBatches(results);
-  const about = machine(pytorch);
-  report({
-    text: textOf({ results, best, about, repetitions, epochs }),
-    results: { machine: about, recipe, repetitions, epochs, results, best },
-    json: flags.json,
+    const results = [];
+    for (const configuration of configurations)
+      results.push(measure(pytorch, configuration, { repetitions, epochs }));
+    const best = bestBatches(results);
+    const about = machine(pytorch);
+    report({
+      text: textOf({ results, best, about, repetitions, epochs }),
+      results: { machine: about, recipe, repetitions, epochs, results, best },
+      output,
+      isJson,
+    });
+    for (const { model, output: file } of figures) writeOutput(file, draw(lineChart, results, model));
   });
-  if (lineChart) draw(lineChart, results, flags.figure);
 }
 
-function configurationsOf(flags) {
+/** A file for each model. */
+function figuresFor(configurations, path) {
+  if (path === undefined) return [];
+  const drawn = [...new Set(configurations.map(({ model }) => model))];
+  const { dir, name, ext } = parse(path);
+  return drawn.map(model => {
+    const own = drawn.length === 1 ? path : join(dir, `${name}-${model}${ext}`);
+    return { model, output: outputFor('figure', own) };
+  });
+}
+
+function configurationsOf(flags, workerCounts) {
   const batches = numberList('batch', flags.batch ?? '32,64,256');
   const isDefault = flags.batch === undefined;
   const wanted = flags['best-batch'] ?? (isDefault ? '32,64,128,256,512,1024' : undefined);
   const more = wanted === undefined ? [] : numberList('best-batch', wanted);
-  const workerCounts = workerList(flags.workers);
   return nameList('models', flags.models, models).flatMap(model =>
     workerCounts.flatMap(workers =>
       [...new Set([...batches, ...(workers === 1 ? more : [])])]
@@ -90,47 +111,33 @@ function configurationsOf(flags) {
   );
 }
 
-/** In turns, so that whatever else the machine does meets all alike: Lockstep, eager, compile, Lockstep, ... */
+/** The fastest of PyTorch's ways counts; with several workers the faster of DistributedDataParallel's is told too. */
 function measure(pytorch, configuration, { repetitions, epochs }) {
-  const { model, workers, batch } = configuration;
-  const lockstep = [];
-  const pytorchRuns = Object.fromEntries(modes.map(mode => [mode, []]));
-  const failures = {};
-  for (let repetition = 1; repetition <= repetitions; repetition++) {
-    const run = { ...configuration, epochs, recipe };
-    lockstep.push(figuresOf(trainLockstep(run)));
-    for (const mode of modes.filter(name => failures[name] === undefined)) {
-      const { failure, ...trained } = trainPytorch(pytorch, { ...run, mode });
-      if (failure === undefined) {
-        pytorchRuns[mode].push(figuresOf(trained));
-      } else {
-        failures[mode] = failure;
-        note(`torch.compile failed, eager counts: ${failure}`);
-      }
-    }
-    const speeds = [
-      `Lockstep ${count(lockstep.at(-1).imagesPerSecond)}`,
-      ...modes
-        .filter(mode => pytorchRuns[mode].length > 0)
-        .map(mode => `PyTorch ${mode} ${count(pytorchRuns[mode].at(-1).imagesPerSecond)}`),
-    ];
-    note(
-      `${model}, workers ${workers}, batch ${batch} each, ${repetition} of ${repetitions}: ${speeds.join(', ')} images/s`,
-    );
-  }
-  const tried = modes
-    .filter(mode => failures[mode] === undefined)
-    .map(mode => summary(pytorchRuns[mode], mode));
-  const faster = tried.toSorted((a, b) => b.imagesPerSecond - a.imagesPerSecond)[0];
+  const { lockstep, ways, failures } = inTurns(
+    pytorch,
+    repetitions,
+    () => ({ ...configuration, epochs, recipe, seed: 1 }),
+    figuresOf,
+    ({ imagesPerSecond }) => `${integer(imagesPerSecond)} images/s`,
+  );
+  const tried = ways.map(({ name, isDdp, runs }) => summary(runs, { way: name, isDdp }));
   const own = summary(lockstep);
+  const fastest = fastestOf(tried);
+  const ddp = fastestOf(tried.filter(({ isDdp }) => isDdp));
   return {
     ...configuration,
     lockstep: own,
-    pytorch: faster,
-    ratio: own.imagesPerSecond / faster.imagesPerSecond,
+    pytorch: fastest,
+    ratio: own.imagesPerSecond / fastest.imagesPerSecond,
+    ddp,
+    ratioToDdp: ddp && own.imagesPerSecond / ddp.imagesPerSecond,
     tried,
     failures,
   };
+}
+
+function fastestOf(tried) {
+  return tried.toSorted((a, b) => b.imagesPerSecond - a.imagesPerSecond)[0];
 }
 
 /** A run's speed: the median of its epochs but the first. */
@@ -139,10 +146,10 @@ function figuresOf({ epochs }) {
   return { imagesPerSecond: median(speeds), epochs: speeds, testAccuracy: epochs.at(-1).testAccuracy };
 }
 
-function summary(runs, mode) {
+function summary(runs, way) {
   const speeds = runs.map(({ imagesPerSecond }) => imagesPerSecond);
   return {
-    mode,
+    ...way,
     imagesPerSecond: median(speeds),
     low: Math.min(...speeds),
     high: Math.max(...speeds),
@@ -160,7 +167,7 @@ function bestBatches(results) {
       const { batch, [side]: figures } = alone.toSorted(
         (a, b) => b[side].imagesPerSecond - a[side].imagesPerSecond,
       )[0];
-      return { batch, imagesPerSecond: figures.imagesPerSecond, mode: figures.mode };
+      return { batch, imagesPerSecond: figures.imagesPerSecond, way: figures.way };
     };
     const [lockstep, pytorch] = [bestOf('lockstep'), bestOf('pytorch')];
     return [{ model, lockstep, pytorch, ratio: lockstep.imagesPerSecond / pytorch.imagesPerSecond }];
@@ -168,60 +175,63 @@ function bestBatches(results) {
 }
 
 function textOf({ results, best, about, repetitions, epochs }) {
-  const head = ['model', 'workers', 'batch each', 'Lockstep images/s', 'PyTorch images/s', 'mode', 'ratio'];
-  const rows = results.map(({ model, workers, batch, lockstep, pytorch, ratio }) => [
+  const head = [
+    'model',
+    'workers',
+    'batch each',
+    'Lockstep images/s',
+    'PyTorch images/s',
+    'way',
+    'ratio',
+    'DDP images/s',
+    'ratio to DDP',
+  ];
+  const rows = results.map(({ model, workers, batch, lockstep, pytorch, ratio, ddp, ratioToDdp }) => [
     model,
     workers,
     batch,
-    count(lockstep.imagesPerSecond),
-    count(pytorch.imagesPerSecond),
-    pytorch.mode,
+    integer(lockstep.imagesPerSecond),
+    integer(pytorch.imagesPerSecond),
+    pytorch.way,
     ratio.toFixed(2),
+    ddp ? integer(ddp.imagesPerSecond) : '',
+    ddp ? ratioToDdp.toFixed(2) : '',
   ]);
   return [
-    `${about.processor}, ${about.cores} cores, Node ${about.node}, torch ${about.torch}`,
+    `${about.processor}, ${plural(about.cores, 'core')}, Node ${about.node}, torch ${about.torch}`,
     table(head, rows, 1),
     `Medians over ${repetitions} x each program in turns, a run's figure the median of its epochs from 2 to ${epochs}.`,
-    'Ratio is Lockstep / PyTorch.',
+    'Ratio is Lockstep / the fastest way of PyTorch: DDP has a process for each worker, threads one process with as many',
+    'threads and the whole batch of a step.',
     ...best.map(
       ({ model, lockstep, pytorch, ratio }) =>
-        `${model}, one worker, each at its best batch: Lockstep ${count(lockstep.imagesPerSecond)} (${lockstep.batch}), ` +
-        `PyTorch ${count(pytorch.imagesPerSecond)} (${pytorch.batch}, ${pytorch.mode}), ratio ${ratio.toFixed(2)}`,
+        `${model}, one worker, each at its best batch: Lockstep ${integer(lockstep.imagesPerSecond)} (${lockstep.batch}), ` +
+        `PyTorch ${integer(pytorch.imagesPerSecond)} (${pytorch.batch}, ${pytorch.way}), ratio ${ratio.toFixed(2)}`,
     ),
-    ...results.flatMap(({ model, workers, batch, failures }) =>
-      Object.values(failures).map(
-        reason => `torch.compile failed for ${model}, workers ${workers}, batch ${batch}: ${reason}`,
-      ),
-    ),
+    ...failureLines(results),
   ].join('\n');
 }
 
-function draw(lineChart, results, file) {
-  const drawn = models.filter(model => results.some(result => result.model === model));
-  for (const model of drawn) {
-    const ofModel = results.filter(result => result.model === model);
-    const workerCounts = [...new Set(ofModel.map(({ workers }) => workers))];
-    const series = workerCounts.flatMap(workers =>
-      ['lockstep', 'pytorch'].map(side => ({
-        name: `${side === 'lockstep' ? 'Lockstep' : 'PyTorch'}, ${workers} ${workers === 1 ? 'worker' : 'workers'}`,
-        points: ofModel
-          .filter(result => result.workers === workers)
-          .map(({ batch, [side]: { imagesPerSecond, low, high } }) => ({
-            x: batch,
-            y: imagesPerSecond,
-            low,
-            high,
-          })),
-      })),
-    );
-    const { dir, name, ext } = parse(file);
-    const path = drawn.length === 1 ? file : join(dir, `${name}-${model}${ext}`);
-    const labels = {
-      title: `${model}: training speed`,
-      xLabel: 'batch of each worker',
-      yLabel: 'images a second',
-    };
-    writeFileSync(path, lineChart({ ...labels, series }));
-    note(`drawn: ${path}`);
-  }
+function draw(lineChart, results, model) {
+  const ofModel = results.filter(result => result.model === model);
+  const workerCounts = [...new Set(ofModel.map(({ workers }) => workers))];
+  const series = workerCounts.flatMap(workers =>
+    ['lockstep', 'pytorch'].map(side => ({
+      name: `${side === 'lockstep' ? 'Lockstep' : 'PyTorch'}, ${plural(workers, 'worker')}`,
+      points: ofModel
+        .filter(result => result.workers === workers)
+        .map(({ batch, [side]: { imagesPerSecond, low, high } }) => ({
+          x: batch,
+          y: imagesPerSecond,
+          low,
+          high,
+        })),
+    })),
+  );
+  return lineChart({
+    title: `${model}: training speed`,
+    xLabel: 'batch of each worker',
+    yLabel: 'images a second',
+    series,
+  });
 }

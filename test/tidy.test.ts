@@ -17,7 +17,7 @@ interface Source {
   readonly code: string;
 }
 
-const sources: Source[] = ['src', 'kernels', 'scripts', 'test'].flatMap(dir =>
+const sources: Source[] = ['src', 'kernels', 'scripts', 'test', 'bench'].flatMap(dir =>
   readdirSync(join(root, dir), { recursive: true, encoding: 'utf8' })
     .filter(name => /\.(ts|js)$/.test(name))
     .map(name => {

@@ -1,12 +1,18 @@
 // `lockstep bench [model]`: how throughput scales, as a table, as JSON and as a figure.
 
-import { accessSync, constants, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { SingleBar } from 'cli-progress';
 import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } from 'yargs';
-import { bench, type BenchProgress, type BenchResult, type BenchRow } from '../library/index.js';
+import {
+  bench,
+  benchDefaults,
+  type BenchProgress,
+  type BenchResult,
+  type BenchRow,
+  type Spread,
+} from '../library/index.js';
+import { openOutput, type Output } from '../report/output.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { defaults, engineNames } from '../shared/settings.js';
 import { integer, modelHelp, percent, plural, withoutUndefined } from './format.js';
@@ -30,24 +36,29 @@ const flags = {
     describe: 'Samples of a lane in a step, divisors of every batch',
     defaultDescription: 'at least 8 lanes',
   },
-  engine: { choices: engineNames, requiresArg: true, describe: 'What computes', defaultDescription: 'wasm' },
+  engine: {
+    choices: engineNames,
+    requiresArg: true,
+    describe: 'What computes',
+    defaultDescription: benchDefaults.engine,
+  },
   repetitions: {
     type: 'number',
     requiresArg: true,
     describe: 'How often everything is measured',
-    defaultDescription: '5',
+    defaultDescription: String(benchDefaults.repetitions),
   },
   'warm-up-ms': {
     type: 'number',
     requiresArg: true,
     describe: 'Training before each measurement',
-    defaultDescription: '500',
+    defaultDescription: String(benchDefaults.warmUpMs),
   },
   'measure-ms': {
     type: 'number',
     requiresArg: true,
     describe: 'Training in each measurement; as much again for the ceiling',
-    defaultDescription: '600',
+    defaultDescription: String(benchDefaults.measureMs),
   },
   figure: { type: 'string', requiresArg: true, describe: 'Write a figure to this SVG file' },
   json: { type: 'boolean', describe: 'Print one JSON object' },
@@ -62,7 +73,7 @@ export const benchCommand: CommandModule<object, Arguments> = {
   describe: 'Measure how throughput scales with workers, batch and leaf',
   builder: (yargs): Argv<Arguments> =>
     yargs
-      .positional('model', { type: 'string', describe: modelHelp, defaultDescription: 'lenet5' })
+      .positional('model', { type: 'string', describe: modelHelp, defaultDescription: benchDefaults.model })
       .options(flags)
       .example('$0 bench', 'LeNet-5 with 1, 2, 4, ... workers')
       .example('$0 bench mlp --workers 1,2 --batch 64,512', 'Every number of workers with every batch')
@@ -70,19 +81,20 @@ export const benchCommand: CommandModule<object, Arguments> = {
       .epilogue('Docs: docs/bench.md says what is measured and how to read it.'),
   handler: async argv => {
     const { model, engine, repetitions, warmUpMs, measureMs, figure, json } = argv;
-    if (figure !== undefined) checkFolder(figure);
+    const chosen = withoutUndefined({ model, engine, repetitions, warmUpMs, measureMs, ...listsOf(argv) });
+    const output = figure === undefined ? undefined : openFigure(figure);
     const progress = showProgress();
     let result: BenchResult;
     try {
-      result = await bench({
-        ...withoutUndefined({ model, engine, repetitions, warmUpMs, measureMs, ...listsOf(argv) }),
-        onProgress: progress.show,
-      });
+      result = await bench({ ...chosen, onProgress: progress.show });
+    } catch (error) {
+      output?.discard();
+      throw withFlagNames(error);
     } finally {
       progress.end();
     }
-    if (figure !== undefined) await writeFigure(figure, result);
     process.stdout.write(json ? `${JSON.stringify(result)}\n` : `${describe(result)}\n`);
+    if (output) await writeFigure(output, result);
   },
 };
 
@@ -98,8 +110,20 @@ function toNumber(name: string, item: string): number {
   if (/^\d+$/.test(item)) return Number(item);
   throw new LockstepError(
     'LOCKSTEP_BAD_SETTING',
-    `Setting ${name} holds '${item}', expected whole numbers with commas between them.`,
+    `Setting --${name} holds '${item}', expected whole numbers with commas between them.`,
   );
+}
+
+/** The error with the library's name of a setting as the command line has it: workers.0, measureMs. */
+function withFlagNames(error: unknown): unknown {
+  if (!(error instanceof LockstepError) || error.code !== 'LOCKSTEP_BAD_SETTING') return error;
+  const { code, message } = error;
+  const named = message.replace(
+    /^Setting (\w+)(\.\d+)? is/,
+    (_, name: string, item?: string) =>
+      `Setting --${name.replaceAll(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)} ${item ? 'holds' : 'is'}`,
+  );
+  return new LockstepError(code, named, { cause: error });
 }
 
 /** A bar on standard error, if that is a terminal. */
@@ -133,7 +157,7 @@ function describe({ model, dataset, engine, cores, processor, ...result }: Bench
   const isOneGroup = advice.length === 1;
   return [
     `${colors.bold(model)} on ${dataset}, engine ${engine}; ${processor}, ${plural(cores, 'core')}`,
-    `medians of ${plural(repetitions, 'repetition')} of ${measureMs} ms`,
+    `medians of ${plural(repetitions, 'repetition')} of ${measureMs} ms; compute to other: parts of all their time`,
     rowTable(rows),
     ...advice.map(({ batch, leaf, text }) => (isOneGroup ? text : `Batch ${batch}, leaf ${leaf}: ${text}`)),
     'Batch and leaf decide the bits of the result, workers do not.',
@@ -168,9 +192,9 @@ function rowTable(rows: readonly BenchRow[]): string {
   return table.toString();
 }
 
-function checkFolder(path: string): void {
+function openFigure(path: string): Output {
   try {
-    accessSync(dirname(path), constants.W_OK);
+    return openOutput(path);
   } catch (error) {
     throw badFigure(path, error);
   }
@@ -179,31 +203,31 @@ function checkFolder(path: string): void {
 function badFigure(path: string, error: unknown): LockstepError {
   return new LockstepError(
     'LOCKSTEP_BAD_SETTING',
-    `Setting figure is '${path}', which cannot be written: ${messageOf(error)}.`,
+    `Setting --figure is '${path}', which cannot be written: ${messageOf(error)}.`,
     { cause: error },
   );
 }
 
 /** Images a second over workers: a line for each batch and leaf, with its ceiling dashed. */
-async function writeFigure(path: string, { model, processor, rows, advice }: BenchResult): Promise<void> {
+async function writeFigure(output: Output, { model, processor, rows, advice }: BenchResult): Promise<void> {
   // Loaded here, since nothing else needs it.
   const { lineChart } = await import('../report/figure.js');
   const series = advice.flatMap(({ batch, leaf }) => {
     const group = rows
       .filter(row => row.batch === batch && row.leaf === leaf)
       .toSorted((a, b) => a.workers - b.workers);
-    const line = (pick: (row: BenchRow) => BenchRow['ceiling']) =>
+    const line = (pick: (row: BenchRow) => Spread) =>
       group.map(row => ({ x: row.workers, y: pick(row).median, low: pick(row).low, high: pick(row).high }));
     const name = `batch ${batch}, leaf ${leaf}`;
     return [
       { name, points: line(row => row.imagesPerSecond) },
-      { name: `${name}, without barriers`, points: line(row => row.ceiling), dashed: true },
+      { name: `${name}, without barriers`, points: line(row => row.ceilingImagesPerSecond), dashed: true },
     ];
   });
   const svg = lineChart({ title: `${model} on ${processor}`, xLabel: 'workers', yLabel: 'images/s', series });
   try {
-    writeFileSync(path, svg);
+    output.write(svg);
   } catch (error) {
-    throw badFigure(path, error);
+    throw badFigure(output.path, error);
   }
 }

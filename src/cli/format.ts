@@ -2,23 +2,6 @@
 
 import { presetNames } from '../shared/presets.js';
 
+export { integer, percent, plural, withoutUndefined } from '../shared/format.js';
+
 export const modelHelp = `The model: ${presetNames.join(', ')}, or a file that ends with .json`;
-
-export function integer(value: number): string {
-  return Math.round(value).toLocaleString('en-US');
-}
-
-export function percent(fraction: number, digits = 2): string {
-  return `${(fraction * 100).toFixed(digits)} %`;
-}
-
-export function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
-}
-
-type Defined<T> = { [Key in keyof T]?: Exclude<T[Key], undefined> };
-
-export function withoutUndefined<T extends object>(values: T): Defined<T> {
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- fromEntries loses the key types
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Defined<T>;
-}

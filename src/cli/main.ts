@@ -31,6 +31,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 try {
+  refuseRepeatedFlags();
   await yargs(argv)
     .scriptName('lockstep')
     .usage('$0 <command>\n\nExact data-parallel training: the same bits for any number of workers.')
@@ -66,6 +67,16 @@ function report(error: unknown): number {
   if (!isJson) process.stderr.write(`${code}: ${message}\n`);
   if (code === 'LOCKSTEP_INTERRUPTED') return exitCodes.interrupted;
   return usageCodes.has(code) ? exitCodes.usage : exitCodes.failed;
+}
+
+/** `bench` takes lists: of a flag given twice, yargs would silently keep the second. */
+function refuseRepeatedFlags(): void {
+  if (argv[0] !== 'bench') return;
+  const given = argv.map(argument => /^--([a-z-]+)/.exec(argument)?.[1]).filter(name => name !== undefined);
+  const twice = given.find((name, index) => given.indexOf(name) < index);
+  if (twice === undefined) return;
+  const advice = ['workers', 'batch', 'leaf'].includes(twice) ? `write --${twice} 1,2` : 'give it once';
+  throw new LockstepError('LOCKSTEP_USAGE', `Flag --${twice} is given twice: ${advice}.`);
 }
 
 /** Adds the nearest flag to yargs' message about an unknown one. */

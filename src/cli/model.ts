@@ -4,7 +4,7 @@ import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { Argv, CommandModule } from 'yargs';
 import { describeModel, type ModelDescription } from '../library/index.js';
-import { modelHelp } from './format.js';
+import { integer, modelHelp } from './format.js';
 
 interface Arguments {
   name: string;
@@ -38,8 +38,8 @@ function layerTable({ model, about, input, layers, parameters }: ModelDescriptio
   });
   table.push(['input', '', input, '', '']);
   for (const { name, type, output, parameters: count, arithmetic } of layers) {
-    table.push([name, type, output, count > 0 ? count.toLocaleString('en-US') : '', arithmetic]);
+    table.push([name, type, output, count > 0 ? integer(count) : '', arithmetic]);
   }
-  table.push(['total', '', '', colors.bold(parameters.toLocaleString('en-US')), '']);
+  table.push(['total', '', '', colors.bold(integer(parameters)), '']);
   return `${colors.bold(model)}: ${about}\n${table.toString()}`;
 }

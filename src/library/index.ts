@@ -2,6 +2,7 @@
 
 export {
   bench,
+  benchDefaults,
   type BenchOptions,
   type BenchProgress,
   type BenchResult,

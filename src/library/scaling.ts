@@ -1,5 +1,7 @@
 // What a sweep over workers, batch and leaf measured, and what follows from it. Nothing here measures.
 
+import { integer, percent, plural } from '../shared/format.js';
+
 /** Median, smallest and largest of the repetitions. */
 export interface Spread {
   readonly median: number;
@@ -42,8 +44,8 @@ export interface Measurement {
   readonly samples: number;
   readonly steps: number;
   readonly trainMs: number;
-  /** Milliseconds, summed over the threads. */
-  readonly times: Readonly<Record<TimeName, number>>;
+  /** Summed over the threads. */
+  readonly timesMs: Readonly<Record<TimeName, number>>;
   /** What the same threads reached in between when nobody waited for anybody. */
   readonly ceilingImagesPerSecond: number;
   /** Processor time they got then, over what as many threads can use on the cores. */
@@ -57,8 +59,8 @@ export interface BenchRow extends Configuration {
   readonly efficiency: Spread | null;
   /** Parts of the threads' time; what is missing to 1, `other`, passes between spans of steps. */
   readonly shares: Readonly<Record<TimeName | 'other', number>>;
-  /** Images a second of the same work without barriers. */
-  readonly ceiling: Spread;
+  /** The same work without barriers. */
+  readonly ceilingImagesPerSecond: Spread;
   readonly shareOfCeiling: Spread;
   /** Processor time that the threads got when none of them waited, over what they could use; the rest others had. */
   readonly cpuShare: Spread;
@@ -75,7 +77,7 @@ export function rowOf(
     alone ? [rateOf(one) / (workers * rateOf(alone[repetition]))] : [],
   );
   const threadMs = workers * sum(measured.map(({ trainMs }) => trainMs));
-  const share = (name: TimeName): number => sum(measured.map(({ times }) => times[name])) / threadMs;
+  const share = (name: TimeName): number => sum(measured.map(({ timesMs }) => timesMs[name])) / threadMs;
   const shares = {
     compute: share('compute'),
     wait: share('wait'),
@@ -88,7 +90,7 @@ export function rowOf(
     stepMs: spreadOf(measured.map(({ trainMs, steps }) => trainMs / steps)),
     efficiency: efficiencies.length > 0 ? spreadOf(efficiencies) : null,
     shares: { ...shares, other: Math.max(0, 1 - sum(Object.values(shares))) },
-    ceiling: spreadOf(measured.map(one => one.ceilingImagesPerSecond)),
+    ceilingImagesPerSecond: spreadOf(measured.map(one => one.ceilingImagesPerSecond)),
     shareOfCeiling: spreadOf(measured.map(one => rateOf(one) / one.ceilingImagesPerSecond)),
     cpuShare: spreadOf(measured.map(({ cpuShare }) => cpuShare)),
   };
@@ -103,7 +105,8 @@ function sum(values: readonly number[]): number {
 }
 
 /** What keeps workers from helping. */
-export type Limit = 'cores' | 'busy' | 'lanes' | 'uneven' | 'updates' | 'waiting' | 'machine';
+export type Limit =
+  'cores' | 'busy' | 'lanes' | 'uneven' | 'updates' | 'waiting' | 'machine' | 'spans' | 'noise';
 
 export interface Advice {
   readonly batch: number;
@@ -124,6 +127,8 @@ const LEAST_CPU_SHARE = 0.85;
 const MOST_WAITING = 0.15;
 const MOST_UPDATING = 0.25;
 const MOST_IDLE_BY_LANES = 0.1;
+/** Time outside of work that is worth naming where nothing else explains a row. */
+const MUCH_LOST = 0.05;
 
 /** For every batch and leaf: where more workers stop helping, why, and what to change. */
 export function advise(rows: readonly BenchRow[], cores: number): Advice[] {
@@ -140,44 +145,50 @@ export function advise(rows: readonly BenchRow[], cores: number): Advice[] {
   );
 }
 
+/**
+ * Rows of one batch and leaf, by workers. Workers help up to the last row that gains `LEAST_GAIN` over the best before
+ * it, whatever lies between; the row behind it tells why more do not.
+ */
 function adviseGroup(rows: readonly BenchRow[], cores: number): Advice {
   const [first] = rows;
   const { batch, leaf } = first;
   let best = first;
-  for (const row of rows.slice(1)) {
-    const gain = row.imagesPerSecond.median / best.imagesPerSecond.median - 1;
-    if (gain < LEAST_GAIN) {
-      const { limit, text } = limitOf(row, cores);
-      const change = `${gain < 0 ? '-' : '+'}${percent(Math.abs(gain))}`;
-      return {
-        batch,
-        leaf,
-        workers: best.workers,
-        limit,
-        text:
-          `Workers beyond ${best.workers} do not help: images/s change by ${change} ` +
-          `from ${best.workers} to ${row.workers}. ${text}`,
-      };
-    }
-    best = row;
+  for (const row of rows) if (gainOf(row, best) >= LEAST_GAIN) best = row;
+  const next = rows.find(({ workers }) => workers > best.workers);
+  if (next) {
+    const gain = gainOf(next, best);
+    const { limit, text } = limitOf(next, best, cores);
+    return {
+      batch,
+      leaf,
+      workers: best.workers,
+      limit,
+      text:
+        `Workers beyond ${best.workers} do not help: images/s change by ` +
+        `${gain < 0 ? '-' : '+'}${percent(Math.abs(gain), 0)} from ${best.workers} to ${next.workers}. ${text}`,
+    };
   }
   const isGood =
     (best.efficiency?.median ?? 1) >= GOOD_EFFICIENCY &&
     best.shareOfCeiling.median >= GOOD_SHARE_OF_CEILING &&
     best.cpuShare.median >= LEAST_CPU_SHARE;
-  const { limit, text } = isGood ? { limit: null, text: '' } : limitOf(best, cores);
+  const { limit, text } = isGood ? { limit: null, text: '' } : limitOf(best, first, cores);
   const times = (best.imagesPerSecond.median / first.imagesPerSecond.median).toFixed(2);
   const told =
     rows.length === 1
-      ? `Only ${best.workers} ${best.workers === 1 ? 'worker was' : 'workers were'} measured, ` +
-        `at ${percent(best.shareOfCeiling.median)} of the ceiling.`
+      ? `Only ${plural(best.workers, 'worker')} ${best.workers === 1 ? 'was' : 'were'} measured, ` +
+        `at ${percent(best.shareOfCeiling.median, 0)} of the ceiling.`
       : `More workers help up to ${best.workers}, the most measured: ${times} times the images/s of ${first.workers}.`;
   return { batch, leaf, workers: best.workers, limit, text: `${told} ${text}`.trimEnd() };
 }
 
-/** The first cause that fits, from what no setting can mend to what a setting can. */
-function limitOf(row: BenchRow, cores: number): { limit: Limit; text: string } {
-  const { workers, lanes, shares, ceiling, shareOfCeiling } = row;
+function gainOf(row: BenchRow, before: BenchRow): number {
+  return row.imagesPerSecond.median / before.imagesPerSecond.median - 1;
+}
+
+/** The first cause that fits, from what no setting can mend to what a setting can. `from`: a row with fewer workers. */
+function limitOf(row: BenchRow, from: BenchRow, cores: number): { limit: Limit; text: string } {
+  const { workers, lanes, shares, ceilingImagesPerSecond: ceiling, shareOfCeiling, imagesPerSecond } = row;
   const leavesOfOne = Math.ceil(lanes / workers);
   if (workers > cores) {
     return {
@@ -189,15 +200,15 @@ function limitOf(row: BenchRow, cores: number): { limit: Limit; text: string } {
     return {
       limit: 'busy',
       text:
-        `Other programs ran beside: the workers got ${percent(row.cpuShare.median)} of the processor time they asked ` +
-        'for. Measure again on a quiet machine.',
+        `Other programs ran beside: the workers got ${percent(row.cpuShare.median, 0)} of the processor time they ` +
+        'asked for. Measure again on a quiet machine.',
     };
   }
   if (lanes < workers) {
     return {
       limit: 'lanes',
       text:
-        `${lanes} lanes leave ${workers - lanes} of ${workers} workers without a leaf: ` +
+        `There are leaves for ${lanes} of ${workers} workers, since a step has as many lanes: ` +
         'use a larger --batch or a smaller --leaf.',
     };
   }
@@ -214,23 +225,37 @@ function limitOf(row: BenchRow, cores: number): { limit: Limit; text: string } {
   if (updating >= MOST_UPDATING) {
     return {
       limit: 'updates',
-      text: `Reducing and updating take ${percent(updating)} of the time: a larger --batch has fewer updates an image.`,
+      text: `Reducing and updating take ${percent(updating, 0)} of the time: a larger --batch has fewer updates an image.`,
     };
   }
-  if (shares.wait >= MOST_WAITING && shareOfCeiling.median < GOOD_SHARE_OF_CEILING) {
+  if (workers > 1 && shares.wait >= MOST_WAITING && shareOfCeiling.median < GOOD_SHARE_OF_CEILING) {
     return {
       limit: 'waiting',
-      text: `Workers wait ${percent(shares.wait)} of the time: a larger --batch has fewer barriers an image.`,
+      text: `Workers wait ${percent(shares.wait, 0)} of the time: a larger --batch has fewer barriers an image.`,
     };
   }
+  const ceilingGain = ceiling.median / from.ceilingImagesPerSecond.median - 1;
+  if (ceilingGain < GOOD_EFFICIENCY * (workers / from.workers - 1)) {
+    return {
+      limit: 'machine',
+      text:
+        `Without barriers ${workers} workers reach ${integer(ceiling.median)} images/s and ${from.workers} reach ` +
+        `${integer(from.ceilingImagesPerSecond.median)}, so processor or memory is the limit.`,
+    };
+  }
+  const lost = workers > 1 ? shares.wait : 0;
+  if (Math.max(lost, shares.other) >= MUCH_LOST) {
+    const waiting = lost > 0 ? `workers wait ${percent(lost, 0)} of the time, and ` : '';
+    const limit = lost >= shares.other ? 'waiting' : 'spans';
+    const text =
+      `${waiting}${percent(shares.other, 0)} of it passes between spans of steps, when the main thread looks up: ` +
+      `${limit === 'waiting' ? 'a larger --batch has fewer barriers an image' : 'leave a core to it, or measure longer (--measure-ms)'}.`;
+    return { limit, text: text[0].toUpperCase() + text.slice(1) };
+  }
   return {
-    limit: 'machine',
+    limit: 'noise',
     text:
-      `Without barriers the same threads reach ${Math.round(ceiling.median).toLocaleString('en-US')} images/s, ` +
-      `so processor or memory is the limit; the barriers leave ${percent(shareOfCeiling.median)} of that.`,
+      `No part of the time explains it; images/s went from ${integer(imagesPerSecond.low)} to ` +
+      `${integer(imagesPerSecond.high)}: measure longer (--measure-ms) or more often (--repetitions).`,
   };
-}
-
-function percent(fraction: number): string {
-  return `${Math.round(fraction * 100)} %`;
 }

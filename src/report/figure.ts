@@ -34,7 +34,10 @@ const AXIS_HEIGHT = 52;
 const MOST_TICKS = 12;
 const background = '#ffffff';
 const foreground = '#222222';
-/** Okabe and Ito's colours, told apart by colour-blind people too, without those too pale for lines on white. */
+/**
+ * Told apart by colour-blind people too: Okabe and Ito's, but a dark yellow for their orange and yellow, which are too
+ * pale for lines on white, and a gray for their black.
+ */
 const colors = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#8c6d00', '#56b4e9', '#444444'];
 
 /** A line chart with its own background, from 0 upwards. The same input gives the same text. */

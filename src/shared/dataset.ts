@@ -68,8 +68,9 @@ export function normalizationOf(images: Uint8Array): Normalization {
     for (let i = from; i < to; i++) histogram[images[i]]++;
   };
   const { buffer, byteOffset, length } = images;
-  const head = Math.min(length, -byteOffset & 3);
-  const words = new Uint32Array(buffer, byteOffset + head, (length - head) >> 2);
+  const head = length < 4 ? length : -byteOffset & 3;
+  const words =
+    length < 4 ? new Uint32Array() : new Uint32Array(buffer, byteOffset + head, (length - head) >> 2);
   count(0, head);
   for (let w = 0, at = head; w < words.length; w++, at += 4) if (words[w] !== 0) count(at, at + 4);
   count(head + words.length * 4, length);

@@ -4,6 +4,7 @@ import * as v from 'valibot';
 import { checkpointEveryPattern } from './checkpoint-policy.js';
 import { LockstepError } from './errors.js';
 import { normalizationOf, type Dataset, type Normalization } from './dataset.js';
+import { withoutUndefined } from './format.js';
 import { initialHash } from './hash.js';
 import { modelSpecSchema, type Model } from './model.js';
 import { isModelFile, presetNamed } from './presets.js';
@@ -111,7 +112,7 @@ export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
     ...defaults,
     ...(typeof model === 'string' && !isModelFile(model) && presetNamed(model).settings),
     ...(chosen.optimizer === 'sgd' && { lr: sgdLearningRate }),
-    ...definedOf(chosen),
+    ...withoutUndefined(chosen),
   });
 }
 
@@ -120,11 +121,7 @@ export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
  * @throws LOCKSTEP_BAD_SETTING naming the setting.
  */
 export function resumedSettings(stored: TrainSettings, chosen: Partial<TrainSettings>): TrainSettings {
-  return checkSettings({ ...stored, ...definedOf(chosen) });
-}
-
-function definedOf(chosen: Partial<TrainSettings>): object {
-  return Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined));
+  return checkSettings({ ...stored, ...withoutUndefined(chosen) });
 }
 
 function checkSettings(values: object): TrainSettings {

@@ -1,7 +1,8 @@
 // The one shared memory of a node's threads: where everything lies, and typed views of it.
 //
 // It is created once, initial size = maximum, and never grows. Weights, sums and the dataset live here, so threads
-// never copy them. What is written by different threads lies on different cache lines.
+// never copy them. What is written by different threads lies on different cache lines, except `sources`, two words of
+// each thread a step, and the ends of slices in `digests`.
 
 import type { SetName } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';

@@ -229,12 +229,15 @@ class Pool implements LocalNode {
     const before = this.reports();
     let stopTimer: (() => void) | undefined;
     this.#setSteps(firstStep, scalars);
-    await this.#command(commands.race, () => {
-      words[control.firstStep] = firstStep;
-      words[control.endStep] = firstStep + scalars.length;
-      stopTimer = this.#options.clock.every(durationMs, () => stopAll(words));
-    });
-    stopTimer?.();
+    try {
+      await this.#command(commands.race, () => {
+        words[control.firstStep] = firstStep;
+        words[control.endStep] = firstStep + scalars.length;
+        stopTimer = this.#options.clock.every(durationMs, () => stopAll(words));
+      });
+    } finally {
+      stopTimer?.();
+    }
     for (const name of bankVectors) banks[words[control.published] & 1][name].set(held[name]);
     const samplesInSpan = scalars.reduce((sum, _, i) => sum + this.#schedule.samplesInStep(firstStep + i), 0);
     const samplesInLeaf = samplesInSpan / (scalars.length * this.#schedule.lanes);

@@ -2,9 +2,9 @@
 //
 // A step has two halves. First the threads take lanes from a counter, compute their leaves and add each gradient but
 // the last, rounded to the grid, to a sum of their own. After a barrier each thread reduces its slice of the parameters
-// over all these sums and last gradients, updates it into the other bank and digests its blocks. The last to arrive at the second barrier
-// extends the hash and publishes the step with one store. Until then nothing that the step reads has changed, so a
-// step in which a thread dies is simply done again.
+// over all these sums and last gradients, updates it into the other bank and digests its blocks. The last to arrive at
+// the second barrier extends the hash and publishes the step with one store. Until then nothing that the step reads has
+// changed, so a step in which a thread dies is simply done again.
 
 import { threadId, type MessagePort } from 'node:worker_threads';
 import { systemClock } from '../shared/clock.js';
@@ -139,9 +139,14 @@ export async function runThread(task: ThreadTask): Promise<void> {
     return Atomics.load(words, control.stop) !== 0;
   }
 
-  /** Makes everyone park, with the reason if it is the first; in a race, whose results are garbage, nobody. */
+  /** Then results are garbage, and no failure counts. */
+  function isRacing(): boolean {
+    return words[control.kind] === commands.race;
+  }
+
+  /** Makes everyone park, with the reason if it is the first; in a race, nobody. */
   function stopFor(failure: number, step: number, lane: number, tensor: number, of = thread): void {
-    if (words[control.kind] === commands.race) return;
+    if (isRacing()) return;
     if (Atomics.compareExchange(words, control.failure, failures.none, failure) === failures.none) {
       words[control.failureStep] = step;
       words[control.failureLane] = lane;
@@ -253,12 +258,14 @@ export async function runThread(task: ThreadTask): Promise<void> {
   }
 
   function stopForLeaf(step: number, of: number): void {
+    if (isRacing()) return;
     const lane = views.threads[of].words[threadWord.lastLane];
     stopFor(failures.badLeaf, step, lane, badTensor(step, of) ?? -1, of);
   }
 
   /** After a reduction that found a bad gradient: whose it is. */
   function stopForGradients(step: number): void {
+    if (isRacing()) return;
     const has = (of: number): boolean => views.sources[2 * of + 1] !== 0;
     const indexes = views.threads.map((_, of) => of).filter(has);
     stopForLeaf(step, indexes.find(of => badTensor(step, of) !== undefined) ?? thread);

@@ -1,7 +1,7 @@
 // `lockstep bench`: what it prints and writes, on sweeps that are too short to mean anything.
 
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { BenchResult } from '#dist/library/index.js';
@@ -62,14 +62,17 @@ test('the table has a line a row, and words say where more workers stop helping'
 });
 
 const bad: [string[], RegExp][] = [
-  [['--workers', '1,x'], /workers holds 'x'/],
-  [['--workers', ','], /workers holds ''/],
-  [['--workers', '300'], /workers\.0 is 300/],
-  [['--batch', '64,-1'], /batch holds '-1'/],
-  [['--batch', '0'], /batch\.0 is 0/],
+  [['--workers', '1,x'], /--workers holds 'x'/],
+  [['--workers', ','], /--workers holds ''/],
+  [['--workers', '300'], /--workers holds 300, expected a whole number from 1 to 256/],
+  [['--batch', '64,-1'], /--batch holds '-1'/],
+  [['--batch', '0'], /--batch holds 0/],
   [['--leaf', '7'], /batch \(128\) must be a multiple of leaf \(7\)/],
-  [['--measure-ms', 'long'], /measureMs is NaN/],
+  [['--measure-ms', 'long'], /--measure-ms is NaN/],
+  [['--warm-up-ms', '-1'], /--warm-up-ms is -1/],
   [['--figure', 'no/such/folder/scaling.svg'], /no\/such\/folder\/scaling\.svg/],
+  [['--figure', '.'], /--figure is '\.', which cannot be written: EISDIR/],
+  [['--figure', ''], /--figure is '', which cannot be written: ENOENT/],
 ];
 
 for (const [args, message] of bad) {
@@ -84,6 +87,24 @@ for (const [args, message] of bad) {
     });
   });
 }
+
+test('a flag given twice is bad usage, and says how to give several values', async () => {
+  const { code, stderr } = await lockstep(['bench', '--workers', '1', '--workers=2']);
+  assert.equal(code, 2);
+  assert.match(stderr, /^LOCKSTEP_USAGE: Flag --workers is given twice: write --workers 1,2\./);
+});
+
+test('a sweep that is refused leaves no figure behind, and spoils none', async () => {
+  await inTemporaryFolder(async cwd => {
+    writeFileSync(join(cwd, 'old.svg'), 'old');
+    for (const figure of ['new.svg', 'old.svg']) {
+      const { code } = await lockstep(['bench', '--leaf', '7', '--figure', figure], { cwd });
+      assert.equal(code, 2);
+    }
+    assert.deepEqual(readdirSync(cwd), ['old.svg']);
+    assert.equal(readFileSync(join(cwd, 'old.svg'), 'utf8'), 'old');
+  });
+});
 
 test('with --json a bad list is an error object on standard output', async () => {
   const { code, stdout, stderr } = await lockstep(['bench', '--leaf', '', '--json']);

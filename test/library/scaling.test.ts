@@ -37,7 +37,7 @@ function measurement(trainMs: number, chosen: Partial<Measurement> = {}): Measur
     samples: 640,
     steps: 10,
     trainMs,
-    times: { compute: trainMs, wait: trainMs / 2, reduce: trainMs / 4, update: trainMs / 8 },
+    timesMs: { compute: trainMs, wait: trainMs / 2, reduce: trainMs / 4, update: trainMs / 8 },
     ceilingImagesPerSecond: 20_000,
     cpuShare: 1,
     ...chosen,
@@ -53,7 +53,7 @@ test('a row has rates, shares of all threads, and efficiency against one worker 
   assert.deepEqual(made.stepMs, { median: 8, low: 6.4, high: 16 });
   assert.deepEqual(made.efficiency, { median: 1, low: 80 / 128, high: 1 });
   assert.deepEqual(made.shares, { compute: 0.5, wait: 0.25, reduce: 0.125, update: 0.0625, other: 0.0625 });
-  assert.deepEqual(made.ceiling, { median: 20_000, low: 20_000, high: 20_000 });
+  assert.deepEqual(made.ceilingImagesPerSecond, { median: 20_000, low: 20_000, high: 20_000 });
   assert.deepEqual(made.shareOfCeiling, { median: 0.4, low: 0.2, high: 0.5 });
 });
 
@@ -86,7 +86,7 @@ function row({ rate, ofCeiling = 0.97, cpuShare = 1, ...chosen }: RowFigures): B
     ...chosen,
     imagesPerSecond: exactly(rate),
     stepMs: exactly(1),
-    ceiling: exactly(rate / ofCeiling),
+    ceilingImagesPerSecond: exactly(rate / ofCeiling),
     shareOfCeiling: exactly(ofCeiling),
     cpuShare: exactly(cpuShare),
   };
@@ -132,7 +132,7 @@ const cases: Case[] = [
     limit: 'lanes',
     last: { workers: 8, rate: 200, lanes: 2, shares: waiting },
     cores: 8,
-    text: /2 lanes leave 6 of 8 workers without a leaf: use a larger --batch or a smaller --leaf/,
+    text: /leaves for 2 of 8 workers.*: use a larger --batch or a smaller --leaf/,
   },
   {
     limit: 'uneven',
@@ -156,7 +156,25 @@ const cases: Case[] = [
     limit: 'machine',
     last: { workers: 4, rate: 190, shares: waiting, ofCeiling: 0.95 },
     cores: 4,
-    text: /Without barriers the same threads reach 200 images\/s.* 95 %/,
+    text: /Without barriers 4 workers reach 200 images\/s and 2 reach 203,/,
+  },
+  {
+    limit: 'waiting',
+    last: { workers: 4, rate: 190, shares: { ...busyComputing, compute: 0.75, wait: 0.12 }, ofCeiling: 0.5 },
+    cores: 4,
+    text: /Workers wait 12 % of the time, and 1 % of it passes between spans.*larger --batch/,
+  },
+  {
+    limit: 'spans',
+    last: { workers: 4, rate: 190, shares: { ...busyComputing, compute: 0.6, other: 0.36 }, ofCeiling: 0.5 },
+    cores: 4,
+    text: /Workers wait 2 % of the time, and 36 % of it passes between spans.*leave a core/,
+  },
+  {
+    limit: 'noise',
+    last: { workers: 4, rate: 190, ofCeiling: 0.5 },
+    cores: 4,
+    text: /images\/s went from 190 to 190: measure longer \(--measure-ms\)/,
   },
 ];
 
@@ -180,10 +198,35 @@ test('workers that help little have a limit too', () => {
   assert.deepEqual([advice.workers, advice.limit], [2, 'waiting']);
 });
 
-test('the first number that does not help ends it, whatever comes after', () => {
-  const rows = [1, 2, 3, 4].map(workers => row({ workers, rate: [100, 190, 191, 300][workers - 1] }));
-  assert.equal(advise(rows, 4)[0].workers, 2);
+test('a number of workers that does not help ends nothing if more do', () => {
+  const rates = { 1: 100, 4: 390, 6: 395, 8: 760 };
+  const rows = Object.entries(rates).map(([workers, rate]) => row({ workers: Number(workers), rate }));
+  const [advice] = advise(rows, 8);
+  assert.deepEqual([advice.workers, advice.limit], [8, null]);
+  assert.match(advice.text, /^More workers help up to 8, the most measured: 7\.60 times/);
 });
+
+test('small gains add up, and the reason is that of the row behind the last that helps', () => {
+  const rates = [100, 103, 106, 106, 90];
+  const rows = rates.map((rate, i) =>
+    row({ workers: i + 1, rate, shares: i === 3 ? updating : waiting, ofCeiling: 0.4 }),
+  );
+  const [advice] = advise(rows, 8);
+  assert.deepEqual([advice.workers, advice.limit], [3, 'updates']);
+  assert.match(advice.text, /by \+0 % from 3 to 4\./);
+});
+
+for (const [shares, limit] of [
+  [{ compute: 0.5, wait: 0.4, reduce: 0.01, update: 0.01, other: 0.08 }, 'spans'],
+  [{ compute: 0.98, wait: 0, reduce: 0.01, update: 0.01, other: 0 }, 'noise'],
+] as const) {
+  test(`one worker far from its ceiling hears nothing of barriers: ${limit}`, () => {
+    const [advice] = advise([row({ rate: 100, ofCeiling: 0.6, shares })], 4);
+    assert.equal(advice.limit, limit);
+    assert.match(advice.text, /^Only 1 worker was measured, at 60 % of the ceiling\. /);
+    assert.doesNotMatch(advice.text, /barrier|wait/);
+  });
+}
 
 test('every batch and leaf has its own advice, and one number of workers is told as such', () => {
   const rows = [

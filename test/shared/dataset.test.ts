@@ -145,6 +145,23 @@ test('normalization is the same wherever in a buffer the pixels lie', () => {
   }
 });
 
+test('so is that of a few pixels, wherever they lie and whatever their number', () => {
+  for (let length = 0; length <= 9; length++) {
+    const pixels = Uint8Array.from({ length }, (_, i) => (i % 3 === 1 ? 0 : 20 * i + 7));
+    const { mean, variance } = momentsOf(pixels);
+    const deviation = variance > 0 ? Math.sqrt(variance) : 1;
+    for (let offset = 0; offset < 8; offset++) {
+      const held = new Uint8Array(length + offset);
+      held.set(pixels, offset);
+      const { scale, shift } = normalizationOf(held.subarray(offset));
+      const where = `${length} pixels at ${offset}`;
+      assert.deepEqual({ scale, shift }, normalizationOf(pixels), where);
+      if (length === 0) continue;
+      assert.ok(Math.abs(scale * deviation - 1) < 1e-6 && Math.abs(shift * deviation - mean) < 1e-4, where);
+    }
+  }
+});
+
 for (const gray of [0, 1, 77, 255]) {
   test(`images of nothing but ${gray} are only shifted, to 0`, () => {
     assert.deepEqual(normalizationOf(new Uint8Array(999).fill(gray)), { scale: 1, shift: gray });

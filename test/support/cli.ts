@@ -24,12 +24,21 @@ export interface CliOptions {
   readonly onOutput?: (text: string, kill: (signal: NodeJS.Signals) => void) => void;
 }
 
-export function lockstep(
+export function lockstep(args: readonly string[], options?: CliOptions): Promise<Outcome> {
+  return runNode([main, ...args], options);
+}
+
+/** A script of `scripts/`, by its name. */
+export function runScript(name: string, args: readonly string[], options?: CliOptions): Promise<Outcome> {
+  return runNode([fileURLToPath(new URL(`../../scripts/${name}`, import.meta.url)), ...args], options);
+}
+
+function runNode(
   args: readonly string[],
   { cwd, env, closeOutputAfter, onOutput }: CliOptions = {},
 ): Promise<Outcome> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [main, ...args], {
+    const child = spawn(process.execPath, args, {
       cwd,
       env: { ...process.env, NO_COLOR: '1', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
