@@ -94,9 +94,10 @@ export class RunFolder {
     explain(this.dir, () => replaceFile(join(this.dir, 'config.json'), text));
   }
 
-  /** @throws LOCKSTEP_RUN_FOLDER if the disk has no room for what the run will write at the same time */
+  /** @throws LOCKSTEP_RUN_FOLDER if the disk has no room for the checkpoints to come, and as much again */
   checkSpace(checkpointBytes: number): void {
-    const neededBytes = (CHECKPOINTS_KEPT + 2) * checkpointBytes;
+    const toCome = Math.max(1, CHECKPOINTS_KEPT + 1 - this.#checkpoints().length);
+    const neededBytes = (toCome + 1) * checkpointBytes;
     const freeBytes = explain(this.dir, () => {
       const { bavail, bsize } = statfsSync(this.dir);
       return bavail * bsize;
@@ -197,6 +198,12 @@ export class RunFolder {
     closeSync(this.#metrics);
     closeSync(this.#hashes);
     this.#unlock();
+  }
+
+  /** Leaves nothing behind of a new run that could not begin. */
+  abandon(): void {
+    this.close();
+    rmSync(this.dir, { recursive: true, force: true });
   }
 
   /** Names, newest first. */

@@ -14,6 +14,7 @@ import { LockstepError, messageOf } from '../shared/errors.js';
 import type { RunEventBody } from '../shared/events.js';
 import { parseFault, type Fault } from '../shared/faults.js';
 import { compileModel, type ModelSpec } from '../shared/model.js';
+import type { LocalNode } from '../shared/node.js';
 import { checkResume } from '../shared/resume.js';
 import {
   createJob,
@@ -81,34 +82,50 @@ async function trainJob(
     resume === undefined
       ? begin(chosen, content)
       : goOn(resume, chosen, content, message => damaged.push(message));
-  const { job, dataset, folder, from } = begun;
+  const { folder } = begun;
+  let node: LocalNode;
   try {
-    folder.checkSpace(encodeCheckpoint(job, from).length);
-    const cores = availableParallelism();
-    const threads = job.settings.workers === 'auto' ? cores : job.settings.workers;
-    emit({ type: 'start', ...describeStart(begun, threads) }, from.step);
-    for (const message of [...damaged, ...warnings(chosen, job, threads, fault)]) {
-      emit({ type: 'warning', message });
-    }
-    const node = await createPool({
-      job,
-      dataset,
-      threads,
-      cores,
-      state: from,
-      clock: systemClock,
-      fault,
-      onWarning: message => emit({ type: 'warning', message }),
-      onThreadLost: ({ step, ...lost }) => emit({ type: 'thread-lost', ...lost }, step),
-    });
-    try {
-      return await run({ job, node, folder, from, clock: systemClock, ...watcher });
-    } finally {
-      await node.close();
-    }
+    node = await startNode(begun, chosen, fault, damaged, emit);
+  } catch (error) {
+    if (resume === undefined) folder.abandon();
+    else folder.close();
+    throw error;
+  }
+  try {
+    return await run({ ...begun, node, clock: systemClock, ...watcher });
   } finally {
+    await node.close();
     folder.close();
   }
+}
+
+/** Says what is to be done, and starts the threads that will do it. */
+async function startNode(
+  begun: Begun,
+  chosen: Partial<TrainSettings>,
+  fault: Fault | undefined,
+  damaged: readonly string[],
+  emit: Watcher['emit'],
+): Promise<LocalNode> {
+  const { job, dataset, folder, from } = begun;
+  const cores = availableParallelism();
+  const threads = job.settings.workers === 'auto' ? cores : job.settings.workers;
+  folder.checkSpace(encodeCheckpoint(job, from).length);
+  emit({ type: 'start', ...describeStart(begun, threads) }, from.step);
+  for (const message of [...damaged, ...warnings(chosen, job, threads, fault)]) {
+    emit({ type: 'warning', message });
+  }
+  return createPool({
+    job,
+    dataset,
+    threads,
+    cores,
+    state: from,
+    clock: systemClock,
+    fault,
+    onWarning: message => emit({ type: 'warning', message }),
+    onThreadLost: ({ step, ...lost }) => emit({ type: 'thread-lost', ...lost }, step),
+  });
 }
 
 interface Begun {

@@ -10,6 +10,8 @@ import { BLOCK_PARAMETERS, blockCount } from './hash.js';
 import { formatShape, isVector, sizeOf, type Shape } from './shape.js';
 
 const MOST = 65_536;
+/** One thread needs 44 bytes a parameter of the 4 GiB that WebAssembly can address. */
+const MOST_PARAMETERS = 67_108_864;
 
 /** The message of an issue is what was expected, as in all our schemas; the description goes into the JSON schema. */
 function sizeSchema(description: string, least = 1) {
@@ -185,6 +187,12 @@ export function compileModel(spec: ModelSpec, input: Shape, classes: number): Mo
   }
   if (parameterCount === 0) {
     throw new LockstepError('LOCKSTEP_MODEL_SHAPE', `Model ${spec.name} has no parameters to train.`);
+  }
+  if (parameterCount > MOST_PARAMETERS) {
+    throw new LockstepError(
+      'LOCKSTEP_MODEL_SHAPE',
+      `Model ${spec.name} has ${parameterCount} parameters, and ${MOST_PARAMETERS} are possible.`,
+    );
   }
   const paddedCount = blockCount(parameterCount) * BLOCK_PARAMETERS;
   return { spec, input, classes, layers, tensors, parameterCount, paddedCount };

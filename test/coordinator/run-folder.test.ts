@@ -3,12 +3,14 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   realpathSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -107,6 +109,40 @@ test('weights that cannot be written are LOCKSTEP_RUN_FOLDER with the folder', t
     code: 'LOCKSTEP_RUN_FOLDER',
     message: new RegExp(`${folder.dir}.*ENOENT`),
   });
+});
+
+test(
+  'a disk that fills up while a checkpoint is written costs no earlier one',
+  { skip: noFullDevice() },
+  async t => {
+    const folder = create(t, join(temporary(t), 'run'));
+    const dir = join(folder.dir, 'checkpoints');
+    await folder.saveCheckpoint(4, Uint8Array.of(4));
+    symlinkSync('/dev/full', join(dir, 'step-000000005.safetensors.part'));
+    await assert.rejects(folder.saveCheckpoint(5, Uint8Array.of(5)), {
+      code: 'LOCKSTEP_RUN_FOLDER',
+      message: /ENOSPC.*Free some space, and resume the run\.$/,
+    });
+    assert.deepEqual(readdirSync(dir), ['step-000000004.safetensors']);
+    await folder.saveCheckpoint(5, Uint8Array.of(5));
+    assert.deepEqual(readdirSync(dir), ['step-000000004.safetensors', 'step-000000005.safetensors']);
+  },
+);
+
+function noFullDevice(): string | false {
+  return existsSync('/dev/full') ? false : 'this system has no /dev/full';
+}
+
+test('too little space for checkpoints is found before anything is written, and a new run leaves nothing behind', t => {
+  const dir = join(temporary(t), 'run');
+  const folder = RunFolder.create(dir, 'mlp', {});
+  assert.throws(() => folder.checkSpace(2 ** 60), {
+    code: 'LOCKSTEP_RUN_FOLDER',
+    message: /its checkpoints need \d+ MiB, and the disk has \d+ MiB free/,
+  });
+  folder.checkSpace(1);
+  folder.abandon();
+  assert.equal(existsSync(dir), false);
 });
 
 /** The folders, relative to `dir`, that a process working in `dir` makes for runs of these names; or the error's code. */

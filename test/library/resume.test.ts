@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { train, type RunEvent, type TrainOptions } from '#dist/library/index.js';
+import { train, type ModelSpec, type RunEvent, type TrainOptions } from '#dist/library/index.js';
 import { inTemporaryFolder } from '../support/cli.js';
 import { keptIn, type KeptRun } from '../support/kept-run.js';
 import { randomTest } from '../support/random.js';
@@ -252,5 +252,28 @@ test('a folder in which a run is at work is locked', async () => {
       readdirSync(out).some(name => name.startsWith('lock')),
       false,
     );
+  });
+});
+
+test('a new run that cannot begin leaves no folder behind', async () => {
+  await inTemporaryFolder(async dir => {
+    const out = join(dir, 'run');
+    const dying = train({ ...tiny, out, inject: 'exit:thread=any,step=1,phase=leaf,times=99' });
+    await assert.rejects(dying, { code: 'LOCKSTEP_THREAD_DIES' });
+    assert.ok(existsSync(join(out, 'config.json')), 'this one had begun');
+    const units = 8192;
+    const wide: ModelSpec = {
+      name: 'wide',
+      layers: [
+        { type: 'flatten' },
+        { type: 'dense', units },
+        { type: 'dense', units: 60 },
+        { type: 'dense', units },
+        { type: 'dense', units: 3 },
+      ],
+    };
+    const call = train({ ...tiny, model: wide, workers: 256, out: join(dir, 'wide') });
+    await assert.rejects(call, { code: 'LOCKSTEP_MEMORY' });
+    assert.equal(existsSync(join(dir, 'wide')), false);
   });
 });

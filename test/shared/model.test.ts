@@ -326,3 +326,12 @@ test('the schema refuses what is no layer, sizes that are no positive integer, a
   assert.ok(!isModel({ type: 'relu' }, ''));
   assert.ok(!v.is(modelSpecSchema, { name: 'empty', layers: [] }));
 });
+
+test('a model of more parameters than memory can hold is refused', () => {
+  const layers = [65_536, 65_536, 10].map(units => ({ type: 'dense' as const, units }));
+  const spec = { name: 'huge', layers: [{ type: 'flatten' as const }, ...layers] };
+  assert.throws(() => compileModel(spec, { height: 4, width: 4, channels: 1 }, 10), {
+    code: 'LOCKSTEP_MODEL_SHAPE',
+    message: /^Model huge has 4296802314 parameters, and 67108864 are possible\.$/,
+  });
+});
