@@ -24,12 +24,12 @@ import { createWasmEngine } from '../dist/worker/engines/wasm.js';
 import { instantiateKernels, loadKernelModule } from '../dist/worker/kernels.js';
 import { createMemory, planMemory, STEP_NUMBERS, viewMemory } from '../dist/worker/memory.js';
 import { createPool, loadDataset } from '../dist/worker/pool.js';
-import { median, nameList, note, runBenchmark, table, wholeNumber } from './benchmark.js';
+import { median, note, runBenchmark, table, wholeNumber } from './benchmark.js';
 import { compile } from './build-kernels.js';
 
 const usage = `npm run bench:kernels -- [flags]
 
-  --models       lenet5,mlp: some of ${presetNames.join(', ')}
+  --models       lenet5,mlp: ${presetNames.join(', ')}, or files that end with .json
   --batch        ${defaults.batch}
   --leaf         that of the batch
   --images       12000: so many for each figure of a repetition
@@ -58,11 +58,12 @@ await runBenchmark({
 });
 
 async function benchmark(flags) {
-  const names = nameList('models', flags.models, presetNames);
+  const names = flags.models.split(',').map(name => name.trim());
   const images = wholeNumber('images', flags.images, 1);
   const repetitions = wholeNumber('repetitions', flags.repetitions, 1);
   const batch = wholeNumber('batch', flags.batch, 1);
   const leaf = flags.leaf === undefined ? undefined : wholeNumber('leaf', flags.leaf, 1);
+  for (const name of names) loadModelSpec(name, dataset.classes);
   const chosen = names.map(model => steadySettings({ model, batch, leaf }));
   const multiplyAddsPerSecond = await measurePeak(repetitions);
   const reports = [];
@@ -239,7 +240,10 @@ function createBench(job, weightsGiven) {
     used.chainHash(steps, steps + STEP_NUMBERS * 8, step + 1, digests, blocks);
   }
 
-  /** The same with a clock around every call, and the rest of each step; calls are told apart by the layer whose parameters they are given. */
+  /**
+   * The same with a clock around every call, and the rest of each step; calls are told apart by the layer whose
+   * parameters they are given.
+   */
   async function timedSteps(count) {
     const totals = new Map();
     const named = new Map();
