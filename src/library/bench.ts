@@ -111,7 +111,7 @@ export interface Meters {
   readonly processorMs: () => number;
 }
 
-const systemMeters: Meters = {
+export const systemMeters: Meters = {
   clock: systemClock,
   processorMs() {
     const { user, system } = process.cpuUsage();
@@ -137,11 +137,7 @@ export async function bench({ onProgress, ...chosen }: BenchOptions = {}): Promi
     return { threads, settings: steadySettings({ ...one, model: name, engine: used }) };
   });
   const dataset = loadMnist();
-  const compiled = compileModel(
-    loadModelSpec(settings.model, dataset.classes),
-    dataset.shape,
-    dataset.classes,
-  );
+  const compiled = compileModel(loadModelSpec(name, dataset.classes), dataset.shape, dataset.classes);
   const entries = candidates.map(({ threads, settings: candidate }) => {
     const job = createJob(candidate, compiled, dataset, F32_PROFILE);
     const configuration = { workers: threads, batch: job.bits.batch, leaf: job.bits.leaf, lanes: job.lanes };

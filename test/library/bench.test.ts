@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { measure, steadySettings } from '#dist/library/bench.js';
+import { measure, steadySettings, systemMeters } from '#dist/library/bench.js';
 import { bench, type BenchOptions } from '#dist/library/index.js';
-import { systemClock, type Clock } from '#dist/shared/clock.js';
+import type { Clock } from '#dist/shared/clock.js';
 import type { LocalNode } from '#dist/shared/node.js';
 import { resolveSettings } from '#dist/shared/settings.js';
 import { createTinyPool, tinyDataset, tinyJob } from '../support/tiny.js';
@@ -73,8 +73,8 @@ function createFakeNode(rates: number[]) {
         updateMs: part * stepsDone,
       })),
     evaluate: fail,
-    state: fail,
     cut: fail,
+    state: fail,
     close: fail,
   };
   const clock: Clock = { nowMs: () => nowMs, every: fail };
@@ -111,6 +111,13 @@ test('a measurement warms up, takes bursts of training and of the ceiling in tur
   ]);
 });
 
+test('the processor time of the process is read in milliseconds', () => {
+  const before = process.cpuUsage();
+  const readMs = systemMeters.processorMs();
+  const after = process.cpuUsage();
+  assert.ok((before.user + before.system) / 1000 <= readMs && readMs <= (after.user + after.system) / 1000);
+});
+
 test('the processor time that threads can use is bounded by lanes and cores', async () => {
   for (const [job, cores] of [
     [tinyJob({ batch: 3, leaf: 3 }), 4],
@@ -142,17 +149,16 @@ test('a measurement counts whole steps, and the times of its threads fit into th
   const job = tinyJob({ lrSchedule: 'constant', batch: 14, leaf: 1 }, dataset);
   const node = await createTinyPool({ job, dataset, threads: 2 });
   try {
-    const meters = { clock: systemClock, processorMs: () => process.cpuUsage().user / 1000 };
     const { samples, steps, trainMs, timesMs, ceilingImagesPerSecond, cpuShare } = await measure(
       node,
       job,
-      meters,
+      systemMeters,
       2,
       { warmUpMs: 20, measureMs: 400 },
     );
     // 203 samples are 14 lanes of 14 or 15: steps of 14 samples, and one of 7 an epoch.
     assert.ok(samples > 14 * 0.8 * steps && samples <= 14 * steps);
-    assert.ok(trainMs >= 400 && ceilingImagesPerSecond > 0 && cpuShare > 0);
+    assert.ok(trainMs >= 400 && ceilingImagesPerSecond > 0 && cpuShare > 0.01 && cpuShare < 3);
     const { compute, wait, reduce, update } = timesMs;
     assert.ok(Math.min(compute, wait, reduce, update) > 0);
     assert.ok(compute + wait + reduce + update <= 2 * trainMs);
