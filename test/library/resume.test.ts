@@ -11,10 +11,11 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { test } from 'node:test';
 import { train, type ModelSpec, type RunEvent, type TrainOptions } from '#dist/library/index.js';
 import { inTemporaryFolder } from '../support/cli.js';
+import { cyclicLabels, dataFiles, folderWith, gzipped } from '../support/idx.js';
 import { keptIn, type KeptRun } from '../support/kept-run.js';
 import { randomTest } from '../support/random.js';
 import { tinyDataset, tinyModel } from '../support/tiny.js';
@@ -277,3 +278,36 @@ test('a new run that cannot begin leaves no folder behind', async () => {
     assert.equal(existsSync(join(dir, 'wide')), false);
   });
 });
+
+for (const [what, classes, side] of [
+  ['26 classes', 26, 28],
+  ['62 classes', 62, 28],
+  ['images of 32 x 32', 10, 32],
+] as const) {
+  test(`a run on files with ${what} is resumed, from another working directory too`, async t => {
+    const labels = cyclicLabels(3 * classes, classes);
+    const data = folderWith(t, gzipped(dataFiles(labels, cyclicLabels(classes, classes), side)));
+    await inTemporaryFolder(async dir => {
+      const options = {
+        model: 'lenet5',
+        data: relative(process.cwd(), data),
+        batch: 24,
+        epochs: 2,
+        workers: 2,
+      } as const;
+      const whole = keptIn((await train({ ...options, out: join(dir, 'whole') })).runDir);
+      const out = join(dir, 'run');
+      await trainUntil({ ...options, out }, 2);
+      assert.equal((await train({ resume: out, workers: 1 })).runDir, out);
+      assert.deepEqual(keptIn(out), whole);
+      const { settings } = JSON.parse(readFileSync(join(out, 'config.json'), 'utf8'));
+      assert.equal(settings.data, data);
+      const other = folderWith(t, dataFiles(labels, labels, side));
+      await trainUntil({ ...options, out: join(dir, 'third') }, 2);
+      await assert.rejects(train({ resume: join(dir, 'third'), data: other }), {
+        code: 'LOCKSTEP_RESUME_SETTING',
+        message: /data/,
+      });
+    });
+  });
+}
