@@ -41,7 +41,8 @@ const updateMultiplyAdds = { updateSgd: 3, updateAdam: 5 };
 
 const onceAStep = new Set(['reduce', 'updateSgd', 'updateAdam', 'digestBlocks', 'chainHash']);
 
-const dataset = loadMnist();
+/** Read when the flags have been checked. */
+let dataset;
 
 await runBenchmark({
   command: 'bench:kernels',
@@ -63,8 +64,9 @@ async function benchmark(flags) {
   const repetitions = wholeNumber('repetitions', flags.repetitions, 1);
   const batch = wholeNumber('batch', flags.batch, 1);
   const leaf = flags.leaf === undefined ? undefined : wholeNumber('leaf', flags.leaf, 1);
-  for (const name of names) loadModelSpec(name, dataset.classes);
   const chosen = names.map(model => steadySettings({ model, batch, leaf }));
+  dataset = loadMnist();
+  for (const name of names) loadModelSpec(name, dataset.classes);
   const multiplyAddsPerSecond = await measurePeak(repetitions);
   const reports = [];
   for (const settings of chosen) {
