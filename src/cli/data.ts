@@ -20,7 +20,7 @@ const flags = {
   json: { type: 'boolean', default: false, describe: 'Print one JSON object' },
 } as const;
 
-export const dataFlags = Object.keys(flags);
+export const dataFlags = flags;
 
 type Arguments = InferredOptionTypes<typeof flags> & { dir: string | undefined };
 

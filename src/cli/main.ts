@@ -12,9 +12,14 @@ import { toldErrors, trainCommand, trainFlags } from './train.js';
 
 const exitCodes = { failed: 1, usage: 2, interrupted: 130, closedPipe: 141 } as const;
 /** What the command line itself got wrong. */
-const usageCodes = new Set<ErrorCode>(['LOCKSTEP_USAGE', 'LOCKSTEP_BAD_SETTING', 'LOCKSTEP_BAD_INJECT']);
+const usageCodes = new Set<ErrorCode>([
+  'LOCKSTEP_USAGE',
+  'LOCKSTEP_BAD_SETTING',
+  'LOCKSTEP_BAD_INJECT',
+  'LOCKSTEP_CONFIG_FILE',
+]);
 
-const flagsOf: Record<string, string[] | undefined> = {
+const flagsOf: Record<string, object | undefined> = {
   train: trainFlags,
   model: modelFlags,
   bench: benchFlags,
@@ -75,7 +80,7 @@ function explainUsage(message: string): string {
     .map(argument => argument.replace(/^-+/, '').replace(/=.*/, ''))
     .find(name => message.startsWith('Unknown argument') && message.includes(name));
   const [command] = argv;
-  const flags = flagsOf[command];
+  const flags = flagsOf[command] && Object.keys(flagsOf[command]);
   const help = `\`lockstep ${flags ? `${command} ` : ''}--help\` lists what there is.`;
   if (unknown === undefined) return `${message} ${help}`;
   const nearest = flags ? ` The nearest is --${closest(unknown, flags)}.` : '';

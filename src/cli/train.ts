@@ -1,7 +1,7 @@
 // `lockstep train [model]`: flags in, events out.
 
 import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } from 'yargs';
-import { train, type TrainOptions } from '../library/index.js';
+import { readConfig, train, type TrainOptions } from '../library/index.js';
 import { LockstepError } from '../shared/errors.js';
 import { engineNames, learningRateScheduleNames, optimizerNames } from '../shared/settings.js';
 import { chooseDisplay } from './display.js';
@@ -96,11 +96,16 @@ const flags = {
     requiresArg: true,
     describe: 'Go on with the run in this folder, to the same bits',
   },
+  config: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'A JSON file with settings by the names of these flags; a flag wins over the file',
+  },
   json: { type: 'boolean', describe: 'Print one JSON object an event' },
   quiet: { type: 'boolean', describe: 'Print errors only' },
 } as const;
 
-export const trainFlags = Object.keys(flags);
+export const trainFlags = flags;
 
 /** Errors that an `error` event has told already. */
 export const toldErrors = new WeakSet<Error>();
@@ -119,6 +124,7 @@ export const trainCommand: CommandModule<object, Arguments> = {
       .example('$0 train my-model.json', 'A model of your own: docs/model.md')
       .example('$0 train --data ./fashion', 'LeNet-5 on the IDX files of a folder')
       .example('$0 train lenet5 --seed 7 --json', 'Events for a program to read')
+      .example('$0 train --config mine.json --seed 2', 'Settings from a file, one of them replaced')
       .example('$0 train --resume runs/lenet5-1', 'Go on where a run was ended')
       .epilogue(
         'Workers, engine and output decide no bits: the hash is the same for any of them.\n' +
@@ -150,7 +156,7 @@ export const trainCommand: CommandModule<object, Arguments> = {
 
 function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
   const { model, maxSteps, weightDecay, lrSchedule, data, labelOffset } = argv;
-  const { out, checkpointEvery, resume } = argv;
+  const { out, checkpointEvery, resume, config } = argv;
   const { epochs, batch, leaf, optimizer, lr, momentum, nesterov, warmup, seed, engine } = argv;
   const injected = process.env['LOCKSTEP_INJECT'];
   const chosen = {
@@ -175,7 +181,11 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
     checkpointEvery,
     resume,
   };
-  return { ...withoutUndefined(chosen), ...(injected && { inject: injected }) };
+  return {
+    ...(config !== undefined && readConfig(config)),
+    ...withoutUndefined(chosen),
+    ...(injected && { inject: injected }),
+  };
 }
 
 function toWorkers(text: string): number | 'auto' {
