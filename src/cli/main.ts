@@ -7,6 +7,7 @@ import yargs from 'yargs';
 import { LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
 import { benchCommand, benchFlags } from './bench.js';
 import { dataCommand, dataFlags } from './data.js';
+import { doctorCommand, doctorFlags } from './doctor.js';
 import { modelCommand, modelFlags } from './model.js';
 import { toldErrors, trainCommand, trainFlags } from './train.js';
 
@@ -24,6 +25,7 @@ const flagsOf: Record<string, object | undefined> = {
   model: modelFlags,
   bench: benchFlags,
   data: dataFlags,
+  doctor: doctorFlags,
 };
 
 const argv = hideBin(process.argv);
@@ -43,6 +45,7 @@ try {
     .command(modelCommand)
     .command(benchCommand)
     .command(dataCommand)
+    .command(doctorCommand)
     .demandCommand(1, 'Name a command.')
     .recommendCommands()
     .strict()

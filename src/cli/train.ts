@@ -6,6 +6,7 @@ import { LockstepError } from '../shared/errors.js';
 import { engineNames, learningRateScheduleNames, optimizerNames } from '../shared/settings.js';
 import { chooseDisplay } from './display.js';
 import { modelHelp, withoutUndefined } from './format.js';
+import { untilSignal } from './signals.js';
 
 const flags = {
   workers: {
@@ -133,23 +134,18 @@ export const trainCommand: CommandModule<object, Arguments> = {
   handler: async argv => {
     const options = toOptions(argv);
     const display = chooseDisplay(argv);
-    const interrupt = new AbortController();
-    const onSignal = (): void => {
-      if (interrupt.signal.aborted) {
-        display.end();
-        process.exit(130);
-      }
-      interrupt.abort();
-    };
-    process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
     try {
-      for await (const event of train({ ...options, signal: interrupt.signal })) display.show(event);
+      await untilSignal(
+        async signal => {
+          for await (const event of train({ ...options, signal })) display.show(event);
+        },
+        () => display.end(),
+      );
     } catch (error) {
       if (error instanceof Error) toldErrors.add(error);
       throw error;
     } finally {
       display.end();
-      process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
     }
   },
 };

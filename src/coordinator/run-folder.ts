@@ -15,7 +15,6 @@ import {
   readFileSync,
   renameSync,
   rmSync,
-  statfsSync,
   writeFileSync,
 } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
@@ -24,6 +23,7 @@ import { LockstepError, messageOf } from '../shared/errors.js';
 import { formatHash } from '../shared/hash.js';
 import type { Job } from '../shared/settings.js';
 import { beginning, decodeCheckpoint, type TrainingState } from './checkpoint.js';
+import { freeBytesOf } from './disk.js';
 import { lockFolder, lockName } from './folder-lock.js';
 import { requireRun } from './stored-run.js';
 
@@ -97,10 +97,7 @@ export class RunFolder {
   /** @throws LOCKSTEP_RUN_FOLDER if the disk has no room for what the run will write at the same time */
   checkSpace(checkpointBytes: number): void {
     const neededBytes = (CHECKPOINTS_KEPT + 2) * checkpointBytes;
-    const freeBytes = explain(this.dir, () => {
-      const { bavail, bsize } = statfsSync(this.dir);
-      return bavail * bsize;
-    });
+    const freeBytes = explain(this.dir, () => freeBytesOf(this.dir));
     if (freeBytes < neededBytes) {
       throw folderError(
         this.dir,
