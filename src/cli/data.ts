@@ -65,7 +65,7 @@ function toText(description: DataDescription): string {
     fileTable(description),
     classTable(description),
     shardTable(description),
-    pictures(examples, shape, process.stdout.columns ?? 80),
+    pictures(examples, shape, process.stdout.columns || 80),
   ].join('\n');
 }
 
