@@ -80,17 +80,19 @@ async function obey(): Promise<void> {
 
 /** Tells the error, once, where it belongs; gives the exit code. */
 function report(error: unknown): number {
-  if (!(error instanceof LockstepError)) {
-    process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : messageOf(error)}\n`);
-    return exitCodes.failed;
-  }
-  const { code, message } = error;
-  if (isJson && !toldErrors.has(error)) {
+  const isCoded = error instanceof LockstepError;
+  const code = isCoded ? error.code : 'LOCKSTEP_INTERNAL';
+  const message = messageOf(error);
+  if (isJson && !(error instanceof Error && toldErrors.has(error))) {
     process.stdout.write(`${JSON.stringify({ type: 'error', code, message, step: 0, timeMs: 0 })}\n`);
+  }
+  if (!isCoded) {
+    process.stderr.write(`${error instanceof Error ? (error.stack ?? message) : message}\n`);
+    return exitCodes.failed;
   }
   if (!isJson) process.stderr.write(`${code}: ${message}\n`);
   if (code === 'LOCKSTEP_INTERRUPTED') return exitCodes.interrupted;
-  return usageCodes.has(code) ? exitCodes.usage : exitCodes.failed;
+  return usageCodes.has(error.code) ? exitCodes.usage : exitCodes.failed;
 }
 
 /** Adds the nearest command or flag to yargs' message about an unknown one. */
