@@ -83,14 +83,17 @@ export type CommandFlags = Readonly<Record<string, Readonly<Record<string, Flag>
 
 type Values = (typed: string) => readonly string[];
 
-/** What the first words behind a command can be. */
-const positionalValues: Readonly<Record<string, Values>> = {
-  train: () => presetNames,
-  model: () => presetNames,
-  bench: () => presetNames,
-  eval: runFolders,
-  predict: runFolders,
-  completion: () => shells,
+const files: Values = () => [];
+
+/** What the words behind a command can be, beside flags. */
+const positionalValues: Readonly<Record<string, readonly Values[]>> = {
+  train: [() => presetNames],
+  model: [() => presetNames],
+  bench: [() => presetNames],
+  data: [files],
+  eval: [runFolders],
+  predict: [runFolders, files],
+  completion: [() => shells],
 };
 
 /** What flags without choices can be. */
@@ -124,11 +127,12 @@ export function complete(words: readonly string[], commands: CommandFlags): stri
   const positionals = before.filter(
     (word, i) => !word.startsWith('-') && !(i > 0 && takesNextWord(own, before[i - 1])),
   );
-  if (!current.startsWith('-') && positionals.length === 0 && command in positionalValues) {
-    return startingWith(current, positionalValues[command](current));
+  if (!current.startsWith('-')) {
+    const values = positionalValues[command]?.[positionals.length];
+    if (values) return startingWith(current, values(current));
+    // Nothing but flags can follow, unless a word has been begun.
+    if (current !== '') return [];
   }
-  // An empty word may still become a file, but not where all are given.
-  if (!current.startsWith('-') && !(current === '' && positionals.length > 0)) return [];
   const used = new Set(before.map(word => word.replace(/=.*/s, '')));
   const names = [...Object.keys(own), 'help'].map(name => `--${name}`);
   return startingWith(

@@ -17,11 +17,12 @@ const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const commands: CommandFlags = {
   train: trainFlags,
   data: { 'label-offset': { type: 'number' }, json: { type: 'boolean' } },
+  doctor: { json: { type: 'boolean' } },
 };
 
 const cases: [string[], string[]][] = [
-  [[''], ['train', 'data']],
-  [[], ['train', 'data']],
+  [[''], ['train', 'data', 'doctor']],
+  [[], ['train', 'data', 'doctor']],
   [['t'], ['train']],
   [['--v'], ['--version']],
   [['nothing', ''], []],
@@ -80,6 +81,11 @@ const cases: [string[], string[]][] = [
   ],
   [['data', ''], []],
   [['data', '--nothing='], []],
+  [['data', 'here', 'more'], []],
+  [
+    ['doctor', ''],
+    ['--json', '--help'],
+  ],
 ];
 
 for (const [words, expected] of cases) {
@@ -126,10 +132,11 @@ function shellIsMissing(shell: string): string | false {
 
 test('bash completes with the script', { skip: shellIsMissing('bash') }, async () => {
   await withShell(async (cwd, env) => {
+    writeFileSync(join(cwd, 'script'), (await lockstep(['completion', 'bash'])).stdout);
     const ask = (words: readonly string[]): string[] => {
       // As bash calls a completion function: the words in COMP_WORDS, the answer in COMPREPLY.
       const code =
-        'source <(lockstep completion bash); COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _lockstep; ' +
+        'source ./script; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _lockstep; ' +
         'printf "%s\\n" "${COMPREPLY[@]}"; complete -p lockstep >&2';
       const { status, stdout, stderr } = spawnSync('bash', ['-c', code, 'bash', ...words], {
         cwd,
@@ -151,12 +158,13 @@ test('bash completes with the script', { skip: shellIsMissing('bash') }, async (
 
 test('zsh completes with the script', { skip: shellIsMissing('zsh') }, async () => {
   await withShell(async (cwd, env) => {
+    writeFileSync(join(cwd, 'script'), (await lockstep(['completion', 'zsh'])).stdout);
     const ask = (words: readonly string[]): string[] => {
       // As zsh calls a completion function, with what would come from its completion system replaced.
       const code =
         'compdef() { [[ "$1 $2" == "_lockstep lockstep" ]] }; _files() { print -r -- FILES }; ' +
         'compadd() { shift; print -rl -- "$@" }; ' +
-        'source <(lockstep completion zsh) && words=("$@") && CURRENT=$# && _lockstep';
+        'source ./script && words=("$@") && CURRENT=$# && _lockstep';
       const { status, stdout, stderr } = spawnSync('zsh', ['-fc', code, 'zsh', ...words], {
         cwd,
         env,
