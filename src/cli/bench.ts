@@ -64,7 +64,7 @@ const flags = {
   json: { type: 'boolean', describe: 'Print one JSON object' },
 } as const;
 
-export const benchFlags = Object.keys(flags);
+export const benchFlags = flags;
 
 type Arguments = InferredOptionTypes<typeof flags> & { model: string | undefined };
 

@@ -20,7 +20,7 @@ const flags = {
   json: { type: 'boolean', default: false, describe: 'Print one JSON object' },
 } as const;
 
-export const dataFlags = Object.keys(flags);
+export const dataFlags = flags;
 
 type Arguments = InferredOptionTypes<typeof flags> & { dir: string | undefined };
 
@@ -65,7 +65,7 @@ function toText(description: DataDescription): string {
     fileTable(description),
     classTable(description),
     shardTable(description),
-    pictures(examples, shape, process.stdout.columns ?? 80),
+    pictures(examples, shape, process.stdout.columns || 80),
   ].join('\n');
 }
 

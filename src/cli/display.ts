@@ -1,9 +1,11 @@
 // How a run is shown: a progress bar on a terminal, plain lines elsewhere, JSON for programs.
 
-import { MultiBar, type SingleBar } from 'cli-progress';
+// Its Format is found on the default export only.
+import cliProgress, { MultiBar, type GenericFormatter, type SingleBar } from 'cli-progress';
 import colors from 'picocolors';
 import type { EventOf, RunEvent } from '../library/index.js';
 import { integer, percent, plural } from './format.js';
+import { progressLine } from './progress-line.js';
 
 export interface Display {
   show(event: RunEvent): void;
@@ -39,11 +41,11 @@ const plainDisplay: Display = {
 /** The same lines, above a bar that shows where the run is. */
 class TerminalDisplay implements Display {
   readonly #bars = new MultiBar({
-    format:
-      '{bar} {percentage}%  epoch {epoch}  {rate} images/s  loss {loss}  accuracy {accuracy}  ETA {eta_formatted}',
+    format: formatProgress,
     stream: process.stdout,
-    barsize: 20,
     hideCursor: true,
+    // The terminal goes on to wrap the lines above the bar, which may be longer than it is wide.
+    linewrap: true,
     clearOnComplete: true,
     gracefulExit: false,
     emptyOnZero: true,
@@ -83,6 +85,22 @@ class TerminalDisplay implements Display {
     this.#bar = undefined;
   }
 }
+
+const formatProgress: GenericFormatter = (options, { progress, eta, maxWidth }, payload) => {
+  const { epoch, rate, loss, accuracy }: Record<string, string> = payload;
+  const parts = [
+    { rank: 0, text: `${Math.floor(progress * 100)}%` },
+    { rank: 1, text: `epoch ${epoch}` },
+    { rank: 5, text: `${rate} images/s` },
+    { rank: 4, text: `loss ${loss}` },
+    { rank: 3, text: `accuracy ${accuracy}` },
+    { rank: 2, text: `ETA ${cliProgress.Format.TimeFormat(eta, options, 5)}` },
+  ];
+  const drawBar = (barsize: number): string =>
+    cliProgress.Format.BarFormat(progress, { ...options, barsize });
+  // What is cleared behind a full line would be its last letter.
+  return progressLine(parts, drawBar, maxWidth - 1);
+};
 
 /** The line that tells an event to a person, if it deserves one. */
 function describe(event: RunEvent): string | undefined {

@@ -6,19 +6,29 @@ import { hideBin } from 'yargs/helpers';
 import yargs from 'yargs';
 import { LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
 import { benchCommand, benchFlags } from './bench.js';
+import { COMPLETE, complete, completionCommand, completionFlags, type CommandFlags } from './completion.js';
 import { dataCommand, dataFlags } from './data.js';
+import { doctorCommand, doctorFlags } from './doctor.js';
+import { columnsOf } from './format.js';
 import { modelCommand, modelFlags } from './model.js';
 import { toldErrors, trainCommand, trainFlags } from './train.js';
 
 const exitCodes = { failed: 1, usage: 2, interrupted: 130, closedPipe: 141 } as const;
 /** What the command line itself got wrong. */
-const usageCodes = new Set<ErrorCode>(['LOCKSTEP_USAGE', 'LOCKSTEP_BAD_SETTING', 'LOCKSTEP_BAD_INJECT']);
+const usageCodes = new Set<ErrorCode>([
+  'LOCKSTEP_USAGE',
+  'LOCKSTEP_BAD_SETTING',
+  'LOCKSTEP_BAD_INJECT',
+  'LOCKSTEP_CONFIG_FILE',
+]);
 
-const flagsOf: Record<string, string[] | undefined> = {
+const flagsOf: CommandFlags = {
   train: trainFlags,
   model: modelFlags,
   bench: benchFlags,
   data: dataFlags,
+  doctor: doctorFlags,
+  completion: completionFlags,
 };
 
 const argv = hideBin(process.argv);
@@ -31,42 +41,59 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 try {
+  if (argv[0] === COMPLETE) {
+    process.stdout.write(
+      complete(argv.slice(1), flagsOf)
+        .map(line => `${line}\n`)
+        .join(''),
+    );
+  } else {
+    await obey();
+  }
+} catch (error) {
+  process.exitCode = report(error);
+}
+
+async function obey(): Promise<void> {
   refuseRepeatedFlags();
-  await yargs(argv)
+  // Without a word, all commands are shown.
+  await yargs(argv.length > 0 ? argv : ['--help'])
     .scriptName('lockstep')
     .usage('$0 <command>\n\nExact data-parallel training: the same bits for any number of workers.')
     .command(trainCommand)
     .command(modelCommand)
     .command(benchCommand)
     .command(dataCommand)
+    .command(doctorCommand)
+    .command(completionCommand)
     .demandCommand(1, 'Name a command.')
     .recommendCommands()
     .strict()
     .parserConfiguration({ 'duplicate-arguments-array': false, 'boolean-negation': false })
-    .wrap(Math.min(110, process.stdout.columns ?? 110))
+    .wrap(Math.min(110, columnsOf(process.stdout)))
     .fail((message: string | null, error: Error | undefined) => {
       // yargs passes on what a command threw, and its own YError, which is bad usage too.
       if (error && error.name !== 'YError') throw error;
       throw new LockstepError('LOCKSTEP_USAGE', explainUsage(message ?? error?.message ?? 'Bad usage.'));
     })
     .parseAsync();
-} catch (error) {
-  process.exitCode = report(error);
 }
 
 /** Tells the error, once, where it belongs; gives the exit code. */
 function report(error: unknown): number {
-  if (!(error instanceof LockstepError)) {
-    process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : messageOf(error)}\n`);
-    return exitCodes.failed;
-  }
-  const { code, message } = error;
-  if (isJson && !toldErrors.has(error)) {
+  const isCoded = error instanceof LockstepError;
+  const code = isCoded ? error.code : 'LOCKSTEP_INTERNAL';
+  const message = messageOf(error);
+  if (isJson && !(error instanceof Error && toldErrors.has(error))) {
     process.stdout.write(`${JSON.stringify({ type: 'error', code, message, step: 0, timeMs: 0 })}\n`);
+  }
+  if (!isCoded) {
+    process.stderr.write(`${error instanceof Error ? (error.stack ?? message) : message}\n`);
+    return exitCodes.failed;
   }
   if (!isJson) process.stderr.write(`${code}: ${message}\n`);
   if (code === 'LOCKSTEP_INTERRUPTED') return exitCodes.interrupted;
-  return usageCodes.has(code) ? exitCodes.usage : exitCodes.failed;
+  return usageCodes.has(error.code) ? exitCodes.usage : exitCodes.failed;
 }
 
 /** `bench` takes lists: of a flag given twice, yargs would silently keep the second. */
@@ -79,16 +106,19 @@ function refuseRepeatedFlags(): void {
   throw new LockstepError('LOCKSTEP_USAGE', `Flag --${twice} is given twice: ${advice}.`);
 }
 
-/** Adds the nearest flag to yargs' message about an unknown one. */
+/** Adds the nearest command or flag to yargs' message about an unknown one. */
 function explainUsage(message: string): string {
+  const [command] = argv;
+  const flags = Object.hasOwn(flagsOf, command) ? Object.keys(flagsOf[command]) : undefined;
+  const help = `\`lockstep ${flags ? `${command} ` : ''}--help\` lists what there is.`;
+  if (!flags && !command.startsWith('-')) {
+    return `Unknown command ${command}. The nearest is ${closest(command, Object.keys(flagsOf))}. ${help}`;
+  }
   const unknown = argv
     .filter(argument => argument.startsWith('-'))
     .map(argument => argument.replace(/^-+/, '').replace(/=.*/, ''))
     .find(name => message.startsWith('Unknown argument') && message.includes(name));
-  const [command] = argv;
-  const flags = flagsOf[command];
-  const help = `\`lockstep ${flags ? `${command} ` : ''}--help\` lists what there is.`;
-  if (unknown === undefined) return `${message} ${help}`;
+  if (unknown === undefined) return `${message}${/[.?!]$/.test(message) ? '' : '.'} ${help}`;
   const nearest = flags ? ` The nearest is --${closest(unknown, flags)}.` : '';
   return `Unknown flag --${unknown}.${nearest} ${help}`;
 }

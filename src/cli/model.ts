@@ -13,7 +13,7 @@ interface Arguments {
 
 const flags = { json: { type: 'boolean', default: false, describe: 'Print one JSON object' } } as const;
 
-export const modelFlags = Object.keys(flags);
+export const modelFlags = flags;
 
 export const modelCommand: CommandModule<object, Arguments> = {
   command: 'model <name>',

@@ -1,11 +1,12 @@
 // `lockstep train [model]`: flags in, events out.
 
 import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } from 'yargs';
-import { train, type TrainOptions } from '../library/index.js';
+import { readConfig, train, type TrainOptions } from '../library/index.js';
 import { LockstepError } from '../shared/errors.js';
 import { defaults, engineNames, learningRateScheduleNames, optimizerNames } from '../shared/settings.js';
 import { chooseDisplay } from './display.js';
 import { modelHelp, withoutUndefined } from './format.js';
+import { untilSignal } from './signals.js';
 
 const flags = {
   workers: {
@@ -101,11 +102,16 @@ const flags = {
     requiresArg: true,
     describe: 'Go on with the run in this folder, to the same bits',
   },
+  config: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'A JSON file with settings by the names of these flags; a flag wins over the file',
+  },
   json: { type: 'boolean', describe: 'Print one JSON object an event' },
   quiet: { type: 'boolean', describe: 'Print errors only' },
 } as const;
 
-export const trainFlags = Object.keys(flags);
+export const trainFlags = flags;
 
 /** Errors that an `error` event has told already. */
 export const toldErrors = new WeakSet<Error>();
@@ -124,6 +130,7 @@ export const trainCommand: CommandModule<object, Arguments> = {
       .example('$0 train my-model.json', 'A model of your own: docs/model.md')
       .example('$0 train --data ./fashion', 'LeNet-5 on the IDX files of a folder')
       .example('$0 train lenet5 --seed 7 --json', 'Events for a program to read')
+      .example('$0 train --config mine.json --seed 2', 'Settings from a file, one of them replaced')
       .example('$0 train --resume runs/lenet5-1', 'Go on where a run was ended')
       .epilogue(
         'Workers, engine and output decide no bits: the hash is the same for any of them.\n' +
@@ -132,30 +139,25 @@ export const trainCommand: CommandModule<object, Arguments> = {
   handler: async argv => {
     const options = toOptions(argv);
     const display = chooseDisplay(argv);
-    const interrupt = new AbortController();
-    const onSignal = (): void => {
-      if (interrupt.signal.aborted) {
-        display.end();
-        process.exit(130);
-      }
-      interrupt.abort();
-    };
-    process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
     try {
-      for await (const event of train({ ...options, signal: interrupt.signal })) display.show(event);
+      await untilSignal(
+        async signal => {
+          for await (const event of train({ ...options, signal })) display.show(event);
+        },
+        () => display.end(),
+      );
     } catch (error) {
       if (error instanceof Error) toldErrors.add(error);
       throw error;
     } finally {
       display.end();
-      process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
     }
   },
 };
 
 function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
   const { model, maxSteps, weightDecay, lrSchedule, data, labelOffset } = argv;
-  const { out, checkpointEvery, resume } = argv;
+  const { out, checkpointEvery, resume, config } = argv;
   const { epochs, batch, leaf, optimizer, lr, momentum, nesterov, warmup, seed, engine } = argv;
   const injected = process.env['LOCKSTEP_INJECT'];
   const chosen = {
@@ -180,7 +182,11 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
     checkpointEvery,
     resume,
   };
-  return { ...withoutUndefined(chosen), ...(injected && { inject: injected }) };
+  return {
+    ...(config !== undefined && readConfig(config)),
+    ...withoutUndefined(chosen),
+    ...(injected && { inject: injected }),
+  };
 }
 
 function toWorkers(text: string): number | 'auto' {

@@ -1,12 +1,13 @@
 // Models in files of their own: JSON in the format of `docs/model.md`, checked at the door.
 
-import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { closest } from 'fastest-levenshtein';
 import * as v from 'valibot';
-import { LockstepError, messageOf } from '../shared/errors.js';
+import { LockstepError } from '../shared/errors.js';
 import { layerKeys, modelSpecSchema, type ModelSpec } from '../shared/model.js';
 import { isModelFile, presetSpec } from '../shared/presets.js';
+import { nearest, readJsonObject, type JsonFileKind } from './json-file.js';
+
+const fileKind: JsonFileKind = { code: 'LOCKSTEP_MODEL_FILE', noun: 'model', content: 'a list of layers' };
 
 /**
  * The layers of a preset for images of `classes` classes, those of a file, or the ones given.
@@ -22,37 +23,12 @@ export function loadModelSpec(model: string | ModelSpec, classes: number): Model
  * @throws LOCKSTEP_MODEL_FILE naming the file, the place in it, what was expected and what was found.
  */
 export function readModelFile(path: string): ModelSpec {
-  const content = parseJson(path);
-  if (typeof content !== 'object' || content === null || Array.isArray(content)) {
-    const found = Array.isArray(content) ? 'a list' : JSON.stringify(content);
-    throw modelFileError(`${path} is ${found}, expected an object with a list of layers.`);
-  }
-  const { $schema: _, ...given }: { $schema?: unknown } = content;
+  const given = readJsonObject(path, fileKind);
   const parsed = v.safeParse(modelSpecSchema, { name: nameOf(path), ...given });
   if (parsed.success) return parsed.output;
   // A misspelt key is missing as well: the wrong one tells more.
   const issue = parsed.issues.find(isUnknownKey) ?? parsed.issues[0];
-  throw modelFileError(`${path}: ${explain(issue)}.`);
-}
-
-function parseJson(path: string): unknown {
-  let text: string;
-  try {
-    // The decoder drops a byte-order mark.
-    text = new TextDecoder().decode(readFileSync(path));
-  } catch (cause) {
-    throw modelFileError(`Cannot read the model ${path}: ${messageOf(cause)}.`, cause);
-  }
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    const message = messageOf(cause).replaceAll(/\s+/g, ' ');
-    const position = /at position (\d+)/.exec(message)?.[1];
-    const before = text.slice(0, position === undefined ? 0 : Number(position)).split('\n');
-    const place =
-      position === undefined ? '' : `, line ${before.length}, column ${before.at(-1)!.length + 1}`;
-    throw modelFileError(`${path}${place}: this is no JSON: ${message}.`, cause);
-  }
+  throw new LockstepError(fileKind.code, `${path}: ${explain(issue)}.`);
 }
 
 /** The file's name without its ending, other characters than a name may have replaced. */
@@ -104,17 +80,4 @@ function layerType(layer: unknown): string | undefined {
   if (typeof layer !== 'object' || layer === null || !('type' in layer)) return undefined;
   const { type } = layer;
   return typeof type === 'string' && Object.hasOwn(layerKeys, type) ? type : undefined;
-}
-
-/** Case does not count: `Conv2D` is nearest to conv2d. */
-function nearest(name: string, names: readonly string[]): string {
-  const lower = closest(
-    name.toLowerCase(),
-    names.map(other => other.toLowerCase()),
-  );
-  return names.find(other => other.toLowerCase() === lower)!;
-}
-
-function modelFileError(message: string, cause?: unknown): LockstepError {
-  return new LockstepError('LOCKSTEP_MODEL_FILE', message, { cause });
 }

@@ -15,7 +15,6 @@ import {
   readFileSync,
   renameSync,
   rmSync,
-  statfsSync,
   writeFileSync,
 } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
@@ -24,6 +23,7 @@ import { LockstepError, messageOf } from '../shared/errors.js';
 import { formatHash } from '../shared/hash.js';
 import type { Job } from '../shared/settings.js';
 import { beginning, decodeCheckpoint, type TrainingState } from './checkpoint.js';
+import { freeBytesOf } from './disk.js';
 import { lockFolder, lockName } from './folder-lock.js';
 import { requireRun } from './stored-run.js';
 
@@ -98,10 +98,7 @@ export class RunFolder {
   checkSpace(checkpointBytes: number): void {
     const toCome = Math.max(1, CHECKPOINTS_KEPT + 1 - this.#checkpoints().length);
     const neededBytes = (toCome + 1) * checkpointBytes;
-    const freeBytes = explain(this.dir, () => {
-      const { bavail, bsize } = statfsSync(this.dir);
-      return bavail * bsize;
-    });
+    const freeBytes = explain(this.dir, () => freeBytesOf(this.dir));
     if (freeBytes < neededBytes) {
       throw folderError(
         this.dir,

@@ -16,6 +16,9 @@ export {
   type SetDescription,
 } from './data.js';
 export { describeModel, type LayerDescription, type ModelDescription } from './describe.js';
+export type { Check, SelfTest } from './diagnosis.js';
+export { doctor, type DoctorOptions, type DoctorReport } from './doctor.js';
+export { readConfig } from '../coordinator/config-file.js';
 export type { Advice, BenchRow, Configuration, Limit, Spread } from './scaling.js';
 export { train, type TrainOptions } from './train.js';
 export type { Training, TrainResult, Weights } from './training.js';

@@ -1,6 +1,7 @@
 // `train`: puts the parts together. Everything the command line does is this call.
 
 import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
 import { beginning, encodeCheckpoint, type TrainingState } from '../coordinator/checkpoint.js';
 import { loadData } from '../coordinator/data.js';
 import { loadModelSpec } from '../coordinator/model-file.js';
@@ -150,7 +151,7 @@ function goOn(
   content: DatasetContent | undefined,
   onDamaged: (message: string) => void,
 ): Begun {
-  if (chosen.out !== undefined) {
+  if (chosen.out !== undefined && resolve(chosen.out) !== resolve(dir)) {
     throw new LockstepError('LOCKSTEP_RESUME_SETTING', 'A resumed run stays in its folder: leave out away.');
   }
   const folder = RunFolder.reopen(dir);

@@ -4,6 +4,7 @@
 export const errorCodes = {
   LOCKSTEP_USAGE: 'The command line does not say what to do.',
   LOCKSTEP_BAD_SETTING: 'A setting has a value that cannot work.',
+  LOCKSTEP_CONFIG_FILE: 'A config file cannot be read, or holds what is no setting.',
   LOCKSTEP_BAD_INJECT: 'LOCKSTEP_INJECT does not describe a fault.',
   LOCKSTEP_DATA_MISSING: 'A data file is not there or cannot be read.',
   LOCKSTEP_DATA_AMBIGUOUS: 'Several data files of a folder could be meant.',

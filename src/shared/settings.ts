@@ -15,14 +15,14 @@ export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER) {
   const expected = `a whole number ${most < Number.MAX_SAFE_INTEGER ? `from ${least} to ${most}` : `from ${least}`}`;
   return v.pipe(
     v.number(expected),
-    v.safeInteger(expected),
+    v.integer(expected),
     v.minValue(least, expected),
     v.maxValue(most, expected),
   );
 }
 
-function numberWhere(expected: string, isGood: (value: number) => boolean) {
-  return v.pipe(v.number(expected), v.finite(expected), v.check(isGood, expected));
+function finiteNumber(expected: string) {
+  return v.pipe(v.number(expected), v.finite(expected));
 }
 
 function oneOf<const Names extends readonly string[]>(names: Names) {
@@ -30,6 +30,9 @@ function oneOf<const Names extends readonly string[]>(names: Names) {
 }
 
 const path = v.pipe(v.string('a path'), v.minLength(1, 'a path'));
+const above0 = 'a number above 0';
+const from0 = 'a number from 0';
+const fraction = 'a number from 0 to below 1';
 const checkpointEveryForm = "steps ('500'), epochs ('2epochs') or seconds ('30s')";
 
 export const optimizerNames = ['sgd', 'adam', 'adamw'] as const;
@@ -37,7 +40,7 @@ export const learningRateScheduleNames = ['constant', 'cosine', 'one-cycle'] as 
 export const engineNames = ['wasm', 'reference'] as const;
 
 const modelExpected = "a preset's name, the path of a model file or a list of layers";
-const modelNameSchema = v.pipe(v.string(modelExpected), v.minLength(1, modelExpected));
+export const modelNameSchema = v.pipe(v.string(modelExpected), v.minLength(1, modelExpected));
 
 /** Everything `train` accepts, by the names of the flags. */
 export const trainSettingsSchema = v.strictObject({
@@ -52,11 +55,11 @@ export const trainSettingsSchema = v.strictObject({
   leaf: v.optional(wholeNumber(1)),
   optimizer: oneOf(optimizerNames),
   /** Peak learning rate. */
-  lr: numberWhere('a number above 0', value => value > 0),
+  lr: v.pipe(finiteNumber(above0), v.gtValue(0, above0)),
   /** SGD only. */
-  momentum: numberWhere('a number from 0 to below 1', value => value >= 0 && value < 1),
+  momentum: v.pipe(finiteNumber(fraction), v.minValue(0, fraction), v.ltValue(1, fraction)),
   nesterov: v.boolean('true or false'),
-  weightDecay: numberWhere('a number from 0', value => value >= 0),
+  weightDecay: v.pipe(finiteNumber(from0), v.minValue(0, from0)),
   lrSchedule: oneOf(learningRateScheduleNames),
   /** Steps in which the learning rate rises; by default none, and 30 % of all steps with one-cycle. */
   warmup: v.optional(wholeNumber(0)),

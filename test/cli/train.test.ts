@@ -183,8 +183,8 @@ const misuses = [
   { args: ['train', '--workers', '0'], stderr: /^LOCKSTEP_BAD_SETTING: .*workers/ },
   { args: ['train', '--batch', '10', '--leaf', '4'], stderr: /^LOCKSTEP_BAD_SETTING: .*multiple of leaf/ },
   { args: ['train', '--optimizer', 'adma'], stderr: /^LOCKSTEP_USAGE: .*adma/s },
-  { args: ['trian'], stderr: /^LOCKSTEP_USAGE: .*train/ },
-  { args: [], stderr: /^LOCKSTEP_USAGE: Name a command/ },
+  { args: ['trian'], stderr: /^LOCKSTEP_USAGE: Unknown command trian\. The nearest is train\./ },
+  { args: ['--json=false'], stderr: /^LOCKSTEP_USAGE: Name a command/ },
 ];
 
 for (const { args, stderr: expected } of misuses) {

@@ -1,0 +1,24 @@
+// Which engines can be had here, and why another cannot.
+
+import { messageOf } from '../../shared/errors.js';
+import type { EngineName } from '../../shared/settings.js';
+import { loadKernelModule } from '../kernels.js';
+
+/** For each engine, what throws where it is missing. All of them update and add with the kernels. */
+const attempts: Record<EngineName, () => unknown> = {
+  wasm: loadKernelModule,
+  reference: () => {
+    loadKernelModule();
+    return import('./reference.js');
+  },
+};
+
+/** Why the engine is missing; undefined if it is not. */
+export async function engineProblem(name: EngineName): Promise<string | undefined> {
+  try {
+    await attempts[name]();
+    return undefined;
+  } catch (error) {
+    return messageOf(error);
+  }
+}

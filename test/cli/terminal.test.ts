@@ -1,0 +1,90 @@
+// On a real terminal: the line of progress fits into it, what is told above it is whole, and NO_COLOR is kept.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { progressLine } from '#dist/cli/progress-line.js';
+import { inTemporaryFolder } from '../support/cli.js';
+import { inTerminal, linesOf, terminalIsMissing } from '../support/terminal.js';
+
+const parts = [
+  { rank: 0, text: '33%' },
+  { rank: 1, text: 'epoch 2/5' },
+  { rank: 3, text: 'loss 0.0446' },
+  { rank: 2, text: 'ETA 4s' },
+];
+const drawBar = (length: number): string => '='.repeat(length);
+
+const widths: [number, string][] = [
+  [200, '==================== 33%  epoch 2/5  loss 0.0446  ETA 4s'],
+  [56, '==================== 33%  epoch 2/5  loss 0.0446  ETA 4s'],
+  [55, '=================== 33%  epoch 2/5  loss 0.0446  ETA 4s'],
+  [41, '===== 33%  epoch 2/5  loss 0.0446  ETA 4s'],
+  [40, '33%  epoch 2/5  loss 0.0446  ETA 4s'],
+  [35, '33%  epoch 2/5  loss 0.0446  ETA 4s'],
+  [34, '=========== 33%  epoch 2/5  ETA 4s'],
+  [22, '33%  epoch 2/5  ETA 4s'],
+  [21, '====== 33%  epoch 2/5'],
+  [14, '33%  epoch 2/5'],
+  [13, '========= 33%'],
+  [3, '33%'],
+  [1, '33%'],
+];
+
+for (const [columns, expected] of widths) {
+  test(`progress in ${columns} columns`, () => assert.equal(progressLine(parts, drawBar, columns), expected));
+}
+
+const skip = terminalIsMissing();
+const train = ['train', 'mlp', '--epochs', '1'];
+const isProgress = (line: string): boolean => /^([=-]+ )?\d+%/.test(line);
+
+for (const columns of [10, 30, 80, 200]) {
+  test(`training on a terminal of ${columns} columns`, { skip }, async () => {
+    await inTemporaryFolder(async cwd => {
+      const { code, output } = inTerminal(train, { columns, cwd });
+      assert.equal(code, 0, output);
+      const progress = linesOf(output).filter(isProgress);
+      assert.ok(progress.length > 0);
+      for (const line of progress) assert.ok(line.length < columns, line);
+      if (columns === 200) assert.match(progress.at(-1)!, /^[=-]{20} .*images\/s .*loss .*accuracy .*ETA /);
+      // The terminal is to wrap the other lines: nothing of them is lost.
+      assert.ok(!output.includes('\u001b[?7l'));
+      const told = linesOf(output).find(line => line.startsWith('epoch 1'));
+      assert.match(told ?? '', /train loss 0\.\d+, accuracy \d+\.\d+ % {2}test loss .* images\/s$/);
+      // The cursor is there again.
+      assert.ok(output.lastIndexOf('\u001b[?25h') > output.lastIndexOf('\u001b[?25l'));
+    });
+  });
+}
+
+test('the bar of the benchmark fits into a terminal of 30 columns', { skip }, async () => {
+  await inTemporaryFolder(async cwd => {
+    const short = ['--workers', '1', '--repetitions', '2', '--warm-up-ms', '0', '--measure-ms', '50'];
+    const { code, output } = inTerminal(['bench', 'mlp', ...short], { columns: 30, cwd });
+    assert.equal(code, 0, output);
+    const progress = linesOf(output).filter(line => /^[=-]{20} /.test(line));
+    assert.ok(progress.length > 0);
+    for (const line of progress) assert.ok(line.length <= 30, line);
+  });
+});
+
+test('colours on a terminal, and none with NO_COLOR', { skip }, async () => {
+  await inTemporaryFolder(async cwd => {
+    // oxlint-disable-next-line no-control-regex -- these are the colours
+    const coloured = /\u001b\[[\d;]*m/;
+    assert.match(inTerminal(train, { columns: 80, cwd }).output, coloured);
+    assert.match(inTerminal(['model', 'mlp'], { columns: 80, cwd }).output, coloured);
+    const env = { NO_COLOR: '1' };
+    assert.doesNotMatch(inTerminal(train, { columns: 80, cwd, env }).output, coloured);
+    assert.doesNotMatch(inTerminal(['model', 'mlp'], { columns: 80, cwd, env }).output, coloured);
+  });
+});
+
+test('a terminal that does not know its width gets help and pictures as a usual one', { skip }, async () => {
+  await inTemporaryFolder(async cwd => {
+    const help = inTerminal(['--help'], { columns: 0, cwd });
+    assert.match(help.output, /lockstep train \[model\] {2}.*Train a model/);
+    const data = inTerminal(['data'], { columns: 0, cwd });
+    assert.match(data.output, /\n0 {16}/);
+  });
+});
