@@ -1,12 +1,15 @@
 // What the layering and the linter cannot forbid, and documents that must agree with the source.
 
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { beginning, encodeCheckpoint } from '#dist/coordinator/checkpoint.js';
+import { decodeSafetensors } from '#dist/coordinator/safetensors.js';
 import { errorCodes } from '#dist/shared/errors.js';
 import { faultKinds, phases } from '#dist/shared/faults.js';
+import { tinyJob } from './support/tiny.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -107,3 +110,51 @@ test('docs/faults.md has every kind and phase', () => {
   const text = readFileSync(join(root, 'docs', 'faults.md'), 'utf8');
   for (const word of [...faultKinds, ...phases]) assert.match(text, new RegExp(`\`${word}\``));
 });
+
+/** What stands between backquotes in the first column of the table whose header begins with `heading`. */
+function firstColumn(file: string, heading: string): string[] {
+  const text = readFileSync(join(root, 'docs', file), 'utf8');
+  const rows = text
+    .slice(text.search(new RegExp(`^\\| ${heading} `, 'm')))
+    .split('\n\n')[0]
+    .split('\n')
+    .slice(2);
+  return rows.flatMap(row => Array.from(row.split('|')[1].matchAll(/`(\w+)`/g), match => match[1]));
+}
+
+test('docs/bits.md has every setting that decides bits and no other', () => {
+  assert.deepEqual(firstColumn('bits.md', 'setting').toSorted(), Object.keys(tinyJob().bits).toSorted());
+});
+
+test('docs/files.md has every key of the metadata of a checkpoint and no other', () => {
+  const job = tinyJob();
+  const { metadata } = decodeSafetensors(encodeCheckpoint(job, beginning(job)), 'checkpoint');
+  assert.deepEqual(
+    firstColumn('files.md', 'metadata key').toSorted(),
+    [...Object.keys(metadata), 'sha256'].toSorted(),
+  );
+});
+
+test('links in the documents lead somewhere', () => {
+  const pages = readdirSync(join(root, 'docs')).filter(name => name.endsWith('.md'));
+  const broken = ['README.md', ...pages.map(name => `docs/${name}`)].flatMap(page => {
+    const links = readFileSync(join(root, page), 'utf8').matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g);
+    return Array.from(links).flatMap(([link, path, anchor]) => {
+      const target = path === '' ? join(root, page) : join(root, dirname(page), path);
+      if (!existsSync(target)) return [`${page}: ${link}`];
+      return anchor === undefined || anchorsOf(target).includes(anchor) ? [] : [`${page}: ${link}`];
+    });
+  });
+  assert.deepEqual(broken, []);
+});
+
+/** As GitHub makes them of headings. */
+function anchorsOf(page: string): string[] {
+  const headings = readFileSync(page, 'utf8').matchAll(/^#+ (.*)$/gm);
+  return Array.from(headings, ([, heading]) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\w -]/g, '')
+      .replaceAll(' ', '-'),
+  );
+}
