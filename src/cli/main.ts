@@ -7,7 +7,10 @@ import yargs from 'yargs';
 import { LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
 import { benchCommand, benchFlags } from './bench.js';
 import { dataCommand, dataFlags } from './data.js';
+import { evalCommand, evalFlags } from './eval.js';
 import { modelCommand, modelFlags } from './model.js';
+import { predictCommand, predictFlags } from './predict.js';
+import { runsCommand, runsFlags } from './runs.js';
 import { toldErrors, trainCommand, trainFlags } from './train.js';
 
 const exitCodes = { failed: 1, usage: 2, interrupted: 130, closedPipe: 141 } as const;
@@ -19,6 +22,9 @@ const flagsOf: Record<string, string[] | undefined> = {
   model: modelFlags,
   bench: benchFlags,
   data: dataFlags,
+  eval: evalFlags,
+  predict: predictFlags,
+  runs: runsFlags,
 };
 
 const argv = hideBin(process.argv);
@@ -38,6 +44,9 @@ try {
     .command(modelCommand)
     .command(benchCommand)
     .command(dataCommand)
+    .command(evalCommand)
+    .command(predictCommand)
+    .command(runsCommand)
     .demandCommand(1, 'Name a command.')
     .recommendCommands()
     .strict()
