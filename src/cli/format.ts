@@ -1,5 +1,10 @@
 // How numbers and chosen values are put into words and options, for every command.
 
+import { join, relative } from 'node:path';
+import colors from 'picocolors';
+import type { WeightsSource } from '../library/index.js';
+import { LockstepError } from '../shared/errors.js';
+import { integer } from '../shared/format.js';
 import { presetNames } from '../shared/presets.js';
 
 export { integer, percent, plural, withoutUndefined } from '../shared/format.js';
@@ -9,4 +14,33 @@ export const modelHelp = `The model: ${presetNames.join(', ')}, or a file that e
 /** Of a terminal, which may not know (0); elsewhere what a wide one has. */
 export function columnsOf(stream: { readonly columns?: number }): number {
   return stream.columns || 110;
+}
+
+/** The value of --workers. @throws LOCKSTEP_BAD_SETTING */
+export function toWorkers(text: string): number | 'auto' {
+  if (text === 'auto') return text;
+  if (/^\d+$/.test(text)) return Number(text);
+  throw new LockstepError(
+    'LOCKSTEP_BAD_SETTING',
+    `Setting workers is '${text}', expected a number or 'auto'.`,
+  );
+}
+
+/** Which weights a command used. */
+export function describeWeights({
+  model,
+  runDir,
+  file,
+  step,
+  totalSteps,
+  isFinished,
+}: WeightsSource): string {
+  const steps = isFinished
+    ? `all ${integer(totalSteps)} steps`
+    : `${integer(step)} of ${integer(totalSteps)} steps`;
+  return `${colors.bold(model)} after ${steps}: ${join(relative('.', runDir) || '.', file)}`;
+}
+
+export function warningLines(warnings: readonly string[]): string[] {
+  return warnings.map(message => `${colors.yellow('warning')}  ${message}`);
 }

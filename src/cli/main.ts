@@ -9,8 +9,11 @@ import { benchCommand, benchFlags } from './bench.js';
 import { COMPLETE, complete, completionCommand, completionFlags, type CommandFlags } from './completion.js';
 import { dataCommand, dataFlags } from './data.js';
 import { doctorCommand, doctorFlags } from './doctor.js';
+import { evalCommand, evalFlags } from './eval.js';
 import { columnsOf } from './format.js';
 import { modelCommand, modelFlags } from './model.js';
+import { predictCommand, predictFlags } from './predict.js';
+import { runsCommand, runsFlags } from './runs.js';
 import { toldErrors, trainCommand, trainFlags } from './train.js';
 
 const exitCodes = { failed: 1, usage: 2, interrupted: 130, closedPipe: 141 } as const;
@@ -27,6 +30,9 @@ const flagsOf: CommandFlags = {
   model: modelFlags,
   bench: benchFlags,
   data: dataFlags,
+  eval: evalFlags,
+  predict: predictFlags,
+  runs: runsFlags,
   doctor: doctorFlags,
   completion: completionFlags,
 };
@@ -64,6 +70,9 @@ async function obey(): Promise<void> {
     .command(modelCommand)
     .command(benchCommand)
     .command(dataCommand)
+    .command(evalCommand)
+    .command(predictCommand)
+    .command(runsCommand)
     .command(doctorCommand)
     .command(completionCommand)
     .demandCommand(1, 'Name a command.')

@@ -2,10 +2,9 @@
 
 import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { readConfig, train, type TrainOptions } from '../library/index.js';
-import { LockstepError } from '../shared/errors.js';
 import { defaults, engineNames, learningRateScheduleNames, optimizerNames } from '../shared/settings.js';
 import { chooseDisplay } from './display.js';
-import { modelHelp, withoutUndefined } from './format.js';
+import { modelHelp, toWorkers, withoutUndefined } from './format.js';
 import { untilSignal } from './signals.js';
 
 const flags = {
@@ -187,13 +186,4 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
     ...withoutUndefined(chosen),
     ...(injected && { inject: injected }),
   };
-}
-
-function toWorkers(text: string): number | 'auto' {
-  if (text === 'auto') return text;
-  if (/^\d+$/.test(text)) return Number(text);
-  throw new LockstepError(
-    'LOCKSTEP_BAD_SETTING',
-    `Setting workers is '${text}', expected a number or 'auto'.`,
-  );
 }

@@ -83,7 +83,7 @@ export function encodeCheckpoint({ model, bits }: Job, state: TrainingState): Ui
 }
 
 /** Names the settings that decide bits: checkpoints of other runs are not taken for this one's. */
-function bitsDigest(bits: Job['bits']): string {
+function bitsDigest(bits: object): string {
   return sha256(canonicalJson(bits));
 }
 
@@ -100,11 +100,8 @@ const metadataSchema = v.object({
   epochSamples: number,
 });
 
-/**
- * The state that a file of this job holds.
- * @throws LOCKSTEP_FILE_DAMAGED if it is not as it was written, or is of another job or another version
- */
-export function decodeCheckpoint({ model, bits }: Job, file: Uint8Array, path: string): TrainingState {
+/** A checkpoint's content, checked to belong to the run with these settings. */
+function openCheckpoint(bits: object, file: Uint8Array, path: string) {
   const { metadata, tensors } = decodeSafetensors(file, path);
   const parsed = v.safeParse(metadataSchema, metadata);
   if (!parsed.success) {
@@ -114,6 +111,15 @@ export function decodeCheckpoint({ model, bits }: Job, file: Uint8Array, path: s
   if (held.bits !== bitsDigest(bits)) {
     throw new LockstepError('LOCKSTEP_FILE_DAMAGED', `${path} belongs to a run with other settings.`);
   }
+  return { held, tensors };
+}
+
+/**
+ * The state that a file of this job holds.
+ * @throws LOCKSTEP_FILE_DAMAGED if it is not as it was written, or is of another job or another version
+ */
+export function decodeCheckpoint({ model, bits }: Job, file: Uint8Array, path: string): TrainingState {
+  const { held, tensors } = openCheckpoint(bits, file, path);
   const bank = emptyBank(model);
   flatten(model, tensors, '', bank.weights);
   for (const [vector, name] of stateVectors[bits.optimizer.name]) {
@@ -130,4 +136,54 @@ export function decodeCheckpoint({ model, bits }: Job, file: Uint8Array, path: s
       samples: held.epochSamples,
     },
   };
+}
+
+/** Weights without an optimizer's state: all that is needed to use them. */
+export interface TrainedWeights {
+  /** A vector of `model.paddedCount`. */
+  readonly weights: Float32Array;
+  readonly step: number;
+  readonly hash: string;
+}
+
+/** The weights of a checkpoint. `bits`: the settings of its run that decide bits. @throws LOCKSTEP_FILE_DAMAGED */
+export function checkpointWeights(
+  model: Model,
+  bits: object,
+  file: Uint8Array,
+  path: string,
+): TrainedWeights {
+  const { held, tensors } = openCheckpoint(bits, file, path);
+  return { weights: weightsOf(model, tensors, path), step: held.step, hash: held.hash };
+}
+
+/** Those of weights.safetensors, whose run ended with `hash` after `step`. @throws LOCKSTEP_FILE_DAMAGED */
+export function finalWeights(
+  model: Model,
+  { step, hash }: { readonly step: number; readonly hash: string | null },
+  file: Uint8Array,
+  path: string,
+): TrainedWeights {
+  const { metadata, tensors } = decodeSafetensors(file, path);
+  if (metadata['hash'] !== hash || hash === null) {
+    throw new LockstepError(
+      'LOCKSTEP_FILE_DAMAGED',
+      `${path} has the hash ${metadata['hash']}, and its run ended with ${hash}.`,
+    );
+  }
+  return { weights: weightsOf(model, tensors, path), step, hash };
+}
+
+function weightsOf(model: Model, tensors: readonly TensorValues[], path: string): Float32Array {
+  const shapes = new Map(tensors.map(({ name, shape }) => [name, shape.join(' x ')]));
+  const wrong = model.tensors.find(({ name, shape }) => shapes.get(name) !== shape.join(' x '));
+  if (wrong) {
+    throw new LockstepError(
+      'LOCKSTEP_FILE_DAMAGED',
+      `${path} has not the tensor ${wrong.name} of ${wrong.shape.join(' x ')} that the run's config.json says.`,
+    );
+  }
+  const weights = new Float32Array(model.paddedCount);
+  flatten(model, tensors, '', weights);
+  return weights;
 }

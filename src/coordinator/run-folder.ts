@@ -25,13 +25,11 @@ import type { Job } from '../shared/settings.js';
 import { beginning, decodeCheckpoint, type TrainingState } from './checkpoint.js';
 import { freeBytesOf } from './disk.js';
 import { lockFolder, lockName } from './folder-lock.js';
-import { requireRun } from './stored-run.js';
+import { HASH_LINE_BYTES, requireRun } from './stored-run.js';
 
 const CHECKPOINTS_KEPT = 3;
-const CHECKPOINTS_DIR = 'checkpoints';
+export const CHECKPOINTS_DIR = 'checkpoints';
 const checkpointName = /^step-(\d+)\.safetensors$/;
-/** A line of hashes.txt: 16 digits and a line end. */
-const HASH_LINE_BYTES = 17;
 
 export class RunFolder {
   readonly dir: string;
@@ -96,7 +94,7 @@ export class RunFolder {
 
   /** @throws LOCKSTEP_RUN_FOLDER if the disk has no room for the checkpoints to come, and as much again */
   checkSpace(checkpointBytes: number): void {
-    const toCome = Math.max(1, CHECKPOINTS_KEPT + 1 - this.#checkpoints().length);
+    const toCome = Math.max(1, CHECKPOINTS_KEPT + 1 - checkpointsIn(this.dir).length);
     const neededBytes = (toCome + 1) * checkpointBytes;
     const freeBytes = explain(this.dir, () => freeBytesOf(this.dir));
     if (freeBytes < neededBytes) {
@@ -115,7 +113,7 @@ export class RunFolder {
   restore(job: Job, onDamaged: (message: string) => void): TrainingState {
     const dir = join(this.dir, CHECKPOINTS_DIR);
     const problems: string[] = [];
-    const candidates = this.#checkpoints();
+    const candidates = checkpointsIn(this.dir);
     const newestStep = candidates.length > 0 ? stepOf(candidates[0]) : 0;
     if (newestStep > job.totalSteps) {
       throw new LockstepError(
@@ -178,7 +176,7 @@ export class RunFolder {
       }
       await rename(part, path);
       syncFolder(dir);
-      for (const old of this.#checkpoints().slice(CHECKPOINTS_KEPT)) await rm(join(dir, old));
+      for (const old of checkpointsIn(this.dir).slice(CHECKPOINTS_KEPT)) await rm(join(dir, old));
     } catch (error) {
       await rm(part, { force: true });
       throw folderError(this.dir, error);
@@ -201,12 +199,6 @@ export class RunFolder {
   abandon(): void {
     this.close();
     rmSync(this.dir, { recursive: true, force: true });
-  }
-
-  /** Names, newest first. */
-  #checkpoints(): string[] {
-    const steps = readdirSync(join(this.dir, CHECKPOINTS_DIR)).filter(name => checkpointName.test(name));
-    return steps.toSorted((a, b) => stepOf(b) - stepOf(a));
   }
 
   /**
@@ -236,6 +228,12 @@ export class RunFolder {
   #append(descriptor: number, text: string): void {
     explain(this.dir, () => writeFileSync(descriptor, text));
   }
+}
+
+/** Names of the run's checkpoints, newest first. */
+export function checkpointsIn(dir: string): string[] {
+  const names = readdirSync(join(dir, CHECKPOINTS_DIR)).filter(name => checkpointName.test(name));
+  return names.toSorted((a, b) => stepOf(b) - stepOf(a));
 }
 
 /** Where the lines end that lie before the evaluation after `step`, and how many of them are steps. */

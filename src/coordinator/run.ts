@@ -209,12 +209,12 @@ export function spanLength({ steps, msPerStep }: Tally, { spanLimit }: LocalNode
   return steps === 0 ? 1 : Math.max(1, Math.min(spanLimit, Math.floor(SPAN_MS / msPerStep)));
 }
 
-interface Means {
+export interface Means {
   readonly loss: number;
   readonly accuracy: number;
 }
 
-function means({ lossSum, correct, samples }: Sums): Means {
+export function means({ lossSum, correct, samples }: Sums): Means {
   return { loss: lossSum / samples, accuracy: correct / samples };
 }
 

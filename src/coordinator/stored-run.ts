@@ -4,58 +4,128 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { LockstepError, messageOf } from '../shared/errors.js';
+import type { Dataset, Normalization } from '../shared/dataset.js';
 import { modelSpecSchema, type ModelSpec } from '../shared/model.js';
-import { trainSettingsSchema, type Job, type TrainSettings } from '../shared/settings.js';
+import { trainSettingsSchema, wholeNumber, type Job, type TrainSettings } from '../shared/settings.js';
+import type { Shape } from '../shared/shape.js';
 
 /** `config.json`: every setting, apart from them exactly those that decide bits, and what the data looked like. */
 export interface RunConfig {
   readonly settings: TrainSettings;
   readonly model: ModelSpec;
-  readonly dataset: { readonly name: string; readonly digest: string; readonly isGiven: boolean };
+  readonly dataset: {
+    readonly name: string;
+    readonly digest: string;
+    readonly shape: Shape;
+    readonly classes: number;
+    /** The data came as arrays, which no file of the run can bring back. */
+    readonly isGiven: boolean;
+  };
+  readonly normalization: Normalization;
   readonly bits: Readonly<Record<string, unknown>>;
   readonly totalSteps: number;
 }
 
+const extent = wholeNumber(1);
+
 const runConfigSchema = v.object({
   settings: trainSettingsSchema,
   model: modelSpecSchema,
-  dataset: v.object({ name: v.string(), digest: v.string(), isGiven: v.boolean() }),
+  dataset: v.object({
+    name: v.string(),
+    digest: v.string(),
+    shape: v.object({ height: extent, width: extent, channels: extent }),
+    classes: extent,
+    isGiven: v.boolean(),
+  }),
+  normalization: v.object({ scale: v.number(), shift: v.number() }),
   bits: v.record(v.string(), v.unknown()),
   totalSteps: v.number(),
 });
 
-/** `isGiven`: the data came as arrays, which no file of the run can bring back. */
-export function runConfig(
-  job: Job,
-  datasetName: string,
-  isGiven: boolean,
-): RunConfig & Pick<Job, 'normalization'> {
+export function runConfig(job: Job, { name, digest, shape, classes }: Dataset, isGiven: boolean): RunConfig {
   const { settings, model, bits, normalization, totalSteps } = job;
   return {
     settings: { ...settings, leaf: bits.leaf, ...(settings.data && { data: resolve(settings.data) }) },
     model: model.spec,
-    dataset: { name: datasetName, digest: bits.datasetDigest, isGiven },
-    bits: { ...bits },
+    dataset: { name, digest, shape, classes, isGiven },
     normalization,
+    bits: { ...bits },
     totalSteps,
   };
 }
 
+/** A line of hashes.txt: 16 digits and a line end. */
+export const HASH_LINE_BYTES = 17;
+
+export function isRun(dir: string): boolean {
+  return existsSync(join(dir, 'config.json'));
+}
+
 /** @throws LOCKSTEP_RUN_MISSING */
 export function requireRun(dir: string): void {
-  if (!existsSync(join(dir, 'config.json'))) throw missing(dir, 'there is no config.json in it');
+  if (!isRun(dir)) throw missing(dir, 'there is no config.json in it');
 }
 
-/** Whether the run in the folder has done all its steps and kept its weights. */
+/** Whether the run in the folder has done all its steps and kept its weights. @throws LOCKSTEP_FILE_DAMAGED */
 export function isFinished(dir: string): boolean {
-  return lastMetric(dir)?.type === 'done';
+  return readProgress(dir).isFinished;
 }
 
-/** The last whole line of metrics.jsonl. */
-export function lastMetric(dir: string): { readonly type: string; readonly step: number } | undefined {
-  const lines = readFileSync(join(dir, 'metrics.jsonl'), 'utf8').split('\n');
-  const last = lines.at(-2);
-  return last === undefined ? undefined : JSON.parse(last);
+/** How far a run has come, by what its folder keeps. */
+export interface RunProgress {
+  readonly isFinished: boolean;
+  /** Steps whose hash is kept. */
+  readonly step: number;
+  /** After the last of them; null before the first. */
+  readonly hash: string | null;
+  /** Of the last evaluation; null before the first. */
+  readonly testAccuracy: number | null;
+}
+
+const metricSchema = v.object({ type: v.string(), testAccuracy: v.optional(v.number()) });
+
+/** @throws LOCKSTEP_FILE_DAMAGED if metrics.jsonl or hashes.txt are not as a run writes them */
+export function readProgress(dir: string): RunProgress {
+  const metrics = readText(dir, 'metrics.jsonl');
+  const hashes = readText(dir, 'hashes.txt');
+  // A process that was killed may have left half a line behind.
+  const step = Math.floor(hashes.length / HASH_LINE_BYTES);
+  const line = hashes.slice((step - 1) * HASH_LINE_BYTES, step * HASH_LINE_BYTES);
+  if (step > 0 && !/^[0-9a-f]{16}\n$/.test(line)) throw damaged(dir, 'hashes.txt', `line ${step} is no hash`);
+  const end = metrics.lastIndexOf('\n') + 1;
+  const last = end > 0 ? parseMetric(dir, metrics, end) : undefined;
+  const evaluatedEnd =
+    metrics.indexOf('\n', Math.max(0, metrics.lastIndexOf('{"type":"epoch"', end - 1))) + 1;
+  const evaluated = last?.type === 'done' || end === 0 ? last : parseMetric(dir, metrics, evaluatedEnd);
+  return {
+    isFinished: last?.type === 'done',
+    step,
+    hash: step > 0 ? line.trimEnd() : null,
+    testAccuracy: evaluated?.testAccuracy ?? null,
+  };
+}
+
+/** The line of metrics.jsonl that ends before `end`. */
+function parseMetric(dir: string, metrics: string, end: number): v.InferOutput<typeof metricSchema> {
+  const line = metrics.slice(metrics.lastIndexOf('\n', end - 2) + 1, end);
+  try {
+    return v.parse(metricSchema, JSON.parse(line));
+  } catch {
+    throw damaged(dir, 'metrics.jsonl', `it has the line ${JSON.stringify(line.slice(0, 60))}`);
+  }
+}
+
+function readText(dir: string, name: string): string {
+  try {
+    return readFileSync(join(dir, name), 'latin1');
+  } catch (error) {
+    throw damaged(dir, name, messageOf(error));
+  }
+}
+
+function damaged(dir: string, name: string, why: string): LockstepError {
+  return new LockstepError('LOCKSTEP_FILE_DAMAGED', `${join(dir, name)} cannot be used: ${why}.`);
 }
 
 /** @throws LOCKSTEP_RUN_MISSING if the folder holds no config of this version */
@@ -75,6 +145,6 @@ function readJson(dir: string): unknown {
   }
 }
 
-function missing(dir: string, why: string): LockstepError {
+export function missing(dir: string, why: string): LockstepError {
   return new LockstepError('LOCKSTEP_RUN_MISSING', `${resolve(dir)} holds no run: ${why}.`);
 }

@@ -15,6 +15,10 @@ export {
   type Example,
   type SetDescription,
 } from './data.js';
+export { evaluate, type EvaluateOptions, type Evaluation } from './evaluate.js';
+export { predict, type Prediction, type PredictOptions, type Preparation } from './predict.js';
+export { listRuns, type DamagedRun, type RunSummary } from './runs.js';
+export type { DataOptions, WeightsSource } from './trained.js';
 export { describeModel, type LayerDescription, type ModelDescription } from './describe.js';
 export type { Check, SelfTest } from './diagnosis.js';
 export { doctor, type DoctorOptions, type DoctorReport } from './doctor.js';
@@ -22,6 +26,7 @@ export { readConfig } from '../coordinator/config-file.js';
 export type { Advice, BenchRow, Configuration, Limit, Spread } from './scaling.js';
 export { train, type TrainOptions } from './train.js';
 export type { Training, TrainResult, Weights } from './training.js';
+export type { ClassResult, ConfusedPair, Confusion } from '../shared/confusion.js';
 export type { DatasetContent, LabelledImages } from '../shared/dataset.js';
 export type { LayerSpec, ModelSpec } from '../shared/model.js';
 export { LockstepError, type ErrorCode } from '../shared/errors.js';

@@ -140,7 +140,7 @@ function begin(chosen: Partial<TrainSettings>, content: DatasetContent | undefin
   const settings = resolveSettings(chosen);
   const dataset = datasetOf(settings, content);
   const job = jobOf(settings, loadModelSpec(settings.model, dataset.classes), dataset);
-  const config = runConfig(job, dataset.name, content !== undefined);
+  const config = runConfig(job, dataset, content !== undefined);
   const folder = RunFolder.create(settings.out, job.model.spec.name, config);
   return { job, dataset, folder, from: beginning(job) };
 }
@@ -176,7 +176,7 @@ function goOn(
       );
     }
     const from = folder.restore(job, onDamaged);
-    folder.writeConfig(runConfig(job, dataset.name, content !== undefined));
+    folder.writeConfig(runConfig(job, dataset, content !== undefined));
     return { job, dataset, folder, from };
   } catch (error) {
     folder.close();

@@ -16,6 +16,12 @@ export interface Sums {
   readonly samples: number;
 }
 
+/** What an evaluation gives. */
+export interface Evaluated extends Sums {
+  /** What the last layer gives for each test sample, a row of `classes`, where the node keeps it. */
+  readonly logits?: Float32Array;
+}
+
 /** What one step leaves behind, besides the weights. */
 export interface StepResult extends Sums {
   /** Value of the chain after this step. */
@@ -69,7 +75,7 @@ export interface LocalNode {
    */
   train(firstStep: number, scalars: readonly UpdateScalars[]): Promise<StepResult[]>;
   /** Loss and accuracy over a whole set, with the present weights, in evaluation mode; undefined after `cut`. */
-  evaluate(set: SetName): Promise<Sums | undefined>;
+  evaluate(set: SetName): Promise<Evaluated | undefined>;
   /** Ends what is at work: training after the step that is being done, an evaluation at once. */
   cut(): void;
   /** A copy of the present state. */

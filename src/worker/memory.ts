@@ -92,6 +92,8 @@ export interface MemoryPlan {
   readonly threads: number;
   readonly leaf: number;
   readonly samples: Record<SetName, number>;
+  /** Whether evaluations of the test set leave their logits in the memory. */
+  readonly keepsLogits?: boolean;
 }
 
 interface BankLayout {
@@ -113,6 +115,8 @@ export interface Layout {
   readonly parts: number;
   readonly banks: readonly [BankLayout, BankLayout];
   readonly sets: Record<SetName, { readonly images: number; readonly labels: number }>;
+  /** f32 [test samples][classes]; nothing where they are not kept. */
+  readonly logits: number;
   readonly threads: readonly {
     readonly words: number;
     readonly numbers: number;
@@ -124,7 +128,8 @@ export interface Layout {
   readonly datasetBytes: number;
 }
 
-export function planMemory({ model, threads, leaf, samples }: MemoryPlan): Layout {
+export function planMemory(plan: MemoryPlan): Layout {
+  const { model, threads, leaf, samples } = plan;
   const arena = new Arena(0);
   const vector = (componentBytes: number): number => arena.take(model.paddedCount * componentBytes);
   const bank = (): BankLayout => ({ weights: vector(4), first: vector(4), second: vector(4) });
@@ -142,6 +147,7 @@ export function planMemory({ model, threads, leaf, samples }: MemoryPlan): Layou
     parts: arena.take(threads * model.paddedCount * 8),
     banks: [bank(), bank()] as const,
     sets: { train: set(samples.train), test: set(samples.test) },
+    logits: arena.take(logitCount(plan) * 4),
     threads: Array.from({ length: threads }, () => ({
       words: arena.take(64),
       numbers: arena.take(64),
@@ -151,6 +157,10 @@ export function planMemory({ model, threads, leaf, samples }: MemoryPlan): Layou
   };
   const datasetBytes = (samples.train + samples.test) * (sizeOf(model.input) + 1);
   return { ...layout, totalBytes: arena.end, datasetBytes };
+}
+
+function logitCount({ model, samples, keepsLogits }: MemoryPlan): number {
+  return keepsLogits ? samples.test * model.classes : 0;
 }
 
 /** @throws LOCKSTEP_MEMORY */
@@ -185,6 +195,8 @@ export interface Views {
   readonly sources: Uint32Array;
   readonly banks: readonly [Bank, Bank];
   readonly sets: Record<SetName, { readonly images: Uint8Array; readonly labels: Uint8Array }>;
+  /** A row for each test sample; empty where they are not kept. */
+  readonly logits: Float32Array;
   readonly threads: readonly {
     readonly words: Int32Array;
     readonly numbers: Float64Array;
@@ -213,6 +225,7 @@ export function viewMemory(memory: WebAssembly.Memory, layout: Layout, plan: Mem
     sources: new Uint32Array(buffer, layout.sources, threads * 2),
     banks: [bank(layout.banks[0]), bank(layout.banks[1])],
     sets: { train: set('train'), test: set('test') },
+    logits: new Float32Array(buffer, layout.logits, logitCount(plan)),
     threads: layout.threads.map(({ words, numbers, gradient }) => ({
       words: new Int32Array(buffer, words, 16),
       numbers: new Float64Array(buffer, numbers, 8),

@@ -16,11 +16,11 @@ import { phases, type Fault } from '../shared/faults.js';
 import { sizeOf } from '../shared/shape.js';
 import {
   initialState,
+  type Evaluated,
   type LocalNode,
   type LostThread,
   type NodeState,
   type StepResult,
-  type Sums,
 } from '../shared/node.js';
 import type { UpdateScalars } from '../shared/optimizer.js';
 import { datasetOrder, Schedule } from '../shared/schedule.js';
@@ -65,6 +65,8 @@ export interface PoolOptions {
   /** Cores of the machine: threads spin at barriers only if each has one. */
   readonly cores: number;
   readonly clock: Clock;
+  /** Whether evaluations of the test set give the logits of every sample too. */
+  readonly keepsLogits?: boolean;
   readonly fault?: Fault | undefined;
   readonly onThreadLost: (lost: LostThread) => void;
   readonly onWarning: (message: string) => void;
@@ -92,10 +94,10 @@ type ThreadTaskCommon = Omit<ThreadTask, 'thread' | 'port' | 'fault'>;
 
 /** @throws LOCKSTEP_MEMORY, LOCKSTEP_BUILD, LOCKSTEP_THREAD_DIES */
 export async function createPool(options: PoolOptions): Promise<LocalNode> {
-  const { job, dataset, threads } = options;
+  const { job, dataset, threads, keepsLogits = false } = options;
   const { model, normalization, bits } = job;
   const samples = { train: dataset.train.labels.length, test: dataset.test.labels.length };
-  const plan = { model, threads, leaf: bits.leaf, samples };
+  const plan = { model, threads, leaf: bits.leaf, samples, keepsLogits };
   const layout = planMemory(plan);
   const memory = createMemory(layout);
   const views = viewMemory(memory, layout, plan);
@@ -249,8 +251,8 @@ class Pool implements LocalNode {
     }, 0);
   }
 
-  async evaluate(set: SetName): Promise<Sums | undefined> {
-    const { control: words, threads } = this.#views;
+  async evaluate(set: SetName): Promise<Evaluated | undefined> {
+    const { control: words, threads, logits } = this.#views;
     let failedBefore = '';
     words[control.cut] = 0;
     for (let isDone = false; !isDone;) {
@@ -267,6 +269,7 @@ class Pool implements LocalNode {
       lossSum: total(threadNumber.lossSum),
       correct: total(threadNumber.correct),
       samples: this.#task.plan.samples[set],
+      ...(set === 'test' && this.#task.plan.keepsLogits && { logits: logits.slice() }),
     };
   }
 

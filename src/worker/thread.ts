@@ -376,6 +376,7 @@ export async function runThread(task: ThreadTask): Promise<void> {
     const set = setNames[words[control.set]];
     const step = Atomics.load(words, control.published);
     const samples = plan.samples[set];
+    const keepsLogits = set === 'test' && plan.keepsLogits === true;
     chargedMs = systemClock.nowMs();
     enter('evaluate');
     await engine.useWeights(views.banks[step & 1].weights);
@@ -385,10 +386,12 @@ export async function runThread(task: ThreadTask): Promise<void> {
       const from = Atomics.add(words, control.nextLeaf, 1) * EVALUATION_LEAF;
       if (from >= samples) break;
       const length = Math.min(EVALUATION_LEAF, samples - from);
-      const result = await engine.evaluate(
-        set,
-        Uint32Array.from({ length }, (_, i) => from + i),
-      );
+      const positions = Uint32Array.from({ length }, (_, i) => from + i);
+      const { classes } = model;
+      const logits = keepsLogits
+        ? views.logits.subarray(from * classes, (from + length) * classes)
+        : undefined;
+      const result = await engine.evaluate(set, positions, logits);
       if (!result.isLossFinite) stopFor(failures.badLeaf, step, -1, badTensor(step, thread) ?? -1);
       own.numbers[threadNumber.lossSum] += result.lossSum;
       own.numbers[threadNumber.correct] += result.correct;

@@ -20,11 +20,16 @@ const calls: Record<string, string[]> = {
   data: ['data'],
   doctor: ['doctor'],
   completion: ['completion', 'bash'],
+  eval: ['eval', 'kept'],
+  predict: ['predict', 'kept', '0'],
+  runs: ['runs', '.'],
 };
 
-async function withBlockedRuns(work: (cwd: string) => Promise<void>): Promise<void> {
+/** A folder where the command finds the run that it asks for. */
+async function inFolderFor(name: string, work: (cwd: string) => Promise<void>): Promise<void> {
   await inTemporaryFolder(async cwd => {
     writeFileSync(join(cwd, 'runs'), 'a file');
+    if (['eval', 'predict', 'runs'].includes(name)) await lockstep(calls.train, { cwd });
     await work(cwd);
   });
 }
@@ -55,7 +60,7 @@ for (const [name, call] of Object.entries(calls)) {
   });
 
   test(`${name} --json prints objects and nothing else`, async () => {
-    await withBlockedRuns(async cwd => {
+    await inFolderFor(name, async cwd => {
       const { stdout, stderr } = await lockstep([...call, '--json'], { cwd });
       assert.equal(stderr, '');
       const lines = stdout.trimEnd().split('\n');
@@ -73,7 +78,7 @@ for (const [name, call] of Object.entries(calls)) {
   });
 
   test(`${name} ends quietly where nobody reads`, async () => {
-    await withBlockedRuns(async cwd => {
+    await inFolderFor(name, async cwd => {
       const child = spawn(process.execPath, [main, ...call], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
       child.stdout.destroy();
       let stderr = '';

@@ -3,9 +3,11 @@
 import assert from 'node:assert/strict';
 import { gradientBound, roundLoss } from '#dist/shared/exact-sum.js';
 import type { LayerSpec } from '#dist/shared/model.js';
+import { exp, log } from '#dist/shared/math.js';
 import type { Shape } from '#dist/shared/shape.js';
+import { predictedClass } from '#dist/shared/softmax.js';
 import type { Engine, Leaf, LeafResult } from '#dist/worker/engines/engine.js';
-import { hasSameBits } from '../support/bits.js';
+import { assertSameBits, hasSameBits } from '../support/bits.js';
 import {
   assertSameLoss,
   assertSameResult,
@@ -181,6 +183,32 @@ export function engineContract(name: EngineName): void {
       }
       assertSameLoss(whole, { lossSum, correct, isLossFinite: true }, '70 samples');
     });
+
+    promise(
+      `an evaluation's logits are those of its loss and predictions, row by row: ${kind}`,
+      async random => {
+        const { engine, job } = await begin(name, model, random);
+        const { classes } = job.model;
+        const positions = random.distinct(70, SAMPLES);
+        const logits = new Float32Array(70 * classes).fill(NaN);
+        const whole = await engine.evaluate('test', positions, logits);
+        let lossSum = 0;
+        let correct = 0;
+        for (const [i, position] of positions.entries()) {
+          const row = logits.subarray(i * classes, (i + 1) * classes);
+          const single = new Float32Array(classes).fill(NaN);
+          await engine.evaluate('test', Uint32Array.of(position), single);
+          assertSameBits(row, single, `logits of sample ${position}`);
+          const label = job.sets.test.labels[position];
+          const most = Math.max(...row);
+          const sum = row.reduce((total, logit) => total + exp(logit - most), 0);
+          lossSum += roundLoss(log(sum) - (row[label] - most));
+          correct += predictedClass(row) === label ? 1 : 0;
+        }
+        assertSameLoss(whole, { lossSum, correct, isLossFinite: true }, 'from the logits');
+        assertSameLoss(whole, await engine.evaluate('test', positions), 'without logits');
+      },
+    );
 
     promise(`a leaf gives the same bits again, whatever was computed in between: ${kind}`, async random => {
       const { engine, weights, gradientOf, model: compiled, putWeights } = await begin(name, model, random);

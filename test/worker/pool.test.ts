@@ -7,10 +7,12 @@ import { tensorBytes } from '#dist/coordinator/safetensors.js';
 import { systemClock, type Clock } from '#dist/shared/clock.js';
 import { faultKinds, phases } from '#dist/shared/faults.js';
 import { formatHash, sha256 } from '#dist/shared/hash.js';
-import type { LocalNode } from '#dist/shared/node.js';
+import type { LocalNode, LostThread } from '#dist/shared/node.js';
 import { initialBetaPowers } from '#dist/shared/optimizer.js';
 import type { Job } from '#dist/shared/settings.js';
+import type { PoolOptions } from '#dist/worker/pool.js';
 import type { EventOf } from '#dist/library/index.js';
+import { assertSameBits } from '../support/bits.js';
 import { trainPlainly, type EpochFigures } from '../support/plain-training.js';
 import { createTinyPool, runTiny, tinyDataset, tinyJob } from '../support/tiny.js';
 
@@ -384,5 +386,36 @@ test("a thread's times add up, and are no longer than the time that passed", asy
     }
   } finally {
     await node.close();
+  }
+});
+
+test('logits are kept on demand: those of the reference, for any number of threads and through a death', async () => {
+  const { train, ...rest } = tinyDataset(700);
+  const dataset = { ...rest, train, test: train };
+  const logitsOf = async (threads: number, options: Partial<PoolOptions> = {}) => {
+    const lost: LostThread[] = [];
+    const job = tinyJob(threads === 1 ? { engine: 'reference' } : {}, dataset);
+    const onThreadLost = (thread: LostThread) => lost.push(thread);
+    const node = await createTinyPool({ job, dataset, threads, keepsLogits: true, onThreadLost, ...options });
+    try {
+      const { logits, ...sums } = (await node.evaluate('test'))!;
+      assert.ok(logits);
+      assert.equal('logits' in (await node.evaluate('train'))!, false, 'only of the test set');
+      return { logits, sums, lost };
+    } finally {
+      await node.close();
+    }
+  };
+  const expected = await logitsOf(1);
+  assert.equal(expected.logits.length, 700 * 3);
+  const fault = { kind: 'exit', thread: 1, step: 0, phase: 'evaluate', times: 1 } as const;
+  for (const [threads, options] of [
+    [3, {}],
+    [2, { fault }],
+  ] as const) {
+    const { logits, sums, lost } = await logitsOf(threads, options);
+    assertSameBits(logits, expected.logits, `${threads} threads`);
+    assert.deepEqual(sums, expected.sums);
+    assert.equal(lost.length, 'fault' in options ? 1 : 0);
   }
 });

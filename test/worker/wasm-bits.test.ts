@@ -17,6 +17,7 @@ import {
   zeroBlack,
   type FixtureOptions,
 } from '../support/engine-fixture.js';
+import { assertSameBits } from '../support/bits.js';
 import { checkAsyncProperty, Random, randomTest, testSeed } from '../support/random.js';
 
 const conv = (filters: number, kernelSize: number): LayerSpec => ({ type: 'conv2d', filters, kernelSize });
@@ -64,11 +65,14 @@ async function compare(
   const what = describe(layers, input);
   assertSameResult(model, await gradientOf(wasm, leaf), await gradientOf(reference, leaf), what);
   const evaluated = leaf.positions.subarray(0, 40);
+  const logits = new Float32Array(evaluated.length * model.classes);
+  const expected = logits.slice();
   assertSameLoss(
-    await wasm.evaluate('test', evaluated),
-    await reference.evaluate('test', evaluated),
+    await wasm.evaluate('test', evaluated, logits),
+    await reference.evaluate('test', evaluated, expected),
     `${what}: evaluation`,
   );
+  assertSameBits(logits, expected, `${what}: logits`);
 }
 
 const kernelSizes = [1, 2, 3, 5];

@@ -42,8 +42,11 @@ export interface Engine {
    * vector, zeros behind it. `gradient` has `model.paddedCount` components. Training mode: dropout is active.
    */
   gradient(leaf: Leaf, gradient: Float32Array): Promise<LeafResult>;
-  /** Loss and correct predictions in evaluation mode. */
-  evaluate(set: SetName, positions: Uint32Array): Promise<LeafResult>;
+  /**
+   * Loss and correct predictions in evaluation mode. `logits`, anywhere in memory, gets what the last layer gives:
+   * a row of `model.classes` for each of the positions.
+   */
+  evaluate(set: SetName, positions: Uint32Array, logits?: Float32Array): Promise<LeafResult>;
 }
 
 /** The arithmetic of the `wasm` engine and of its scalar twin, `reference`. */

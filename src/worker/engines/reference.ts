@@ -32,9 +32,8 @@ export type Precision = 'f32' | 'f64';
 export interface ReferenceArithmetic {
   /** The leaf's result, and its gradient written to `gradient`. */
   gradient(weights: Floats, leaf: Leaf, gradient: Floats): LeafResult;
-  evaluate(weights: Floats, set: SetName, positions: Uint32Array): LeafResult;
-  /** The logits of one image, in evaluation mode. */
-  logits(weights: Floats, set: SetName, position: number): Floats;
+  /** `logits` gets a row for each of the positions. */
+  evaluate(weights: Floats, set: SetName, positions: Uint32Array, logits?: Floats): LeafResult;
 }
 
 /** What the backward pass of a layer needs from its forward pass on one sample. */
@@ -400,8 +399,13 @@ export function referenceArithmetic(
       if (first) shiftGradient(first, gradient);
       return result;
     },
-    evaluate: (weights, set, positions) => overSamples(weights, set, positions),
-    logits: (weights, set, position) => forward(weights, input(set, position)).at(-1)!.y,
+    evaluate(weights, set, positions, logits) {
+      let at = 0;
+      return overSamples(weights, set, positions, undefined, records => {
+        logits?.set(records.at(-1)!.y, at);
+        at += model.classes;
+      });
+    },
   };
 }
 
@@ -451,8 +455,8 @@ export function createReferenceEngine(job: EngineJob, onSample: () => void): Eng
     async gradient(leaf, gradient) {
       return arithmetic.gradient(weights, leaf, gradient);
     },
-    async evaluate(set, positions) {
-      return arithmetic.evaluate(weights, set, positions);
+    async evaluate(set, positions, logits) {
+      return arithmetic.evaluate(weights, set, positions, logits);
     },
   };
 }

@@ -593,8 +593,14 @@ export function createWasmEngine(
       return result;
     },
 
-    async evaluate(set, positions) {
-      return overTiles(positions, tilePositions => tileForward(set, tilePositions, 0));
+    async evaluate(set, positions, logits) {
+      return overTiles(positions, (tilePositions, from) => {
+        const isFinite = tileForward(set, tilePositions, 0);
+        const { classes } = model;
+        const rows = new Float32Array(memory.buffer, planned.logits, tilePositions.length * classes);
+        logits?.set(rows, from * classes);
+        return isFinite;
+      });
     },
   };
 }

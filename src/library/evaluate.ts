@@ -1,0 +1,62 @@
+// `evaluate`: how good a run's weights are, in all and for each class.
+
+import { means } from '../coordinator/run.js';
+import {
+  classResults,
+  confusedPairs,
+  confusionOf,
+  type ClassResult,
+  type ConfusedPair,
+  type Confusion,
+} from '../shared/confusion.js';
+import type { TrainSettings } from '../shared/settings.js';
+import { predictedClass } from '../shared/softmax.js';
+import { evaluateWith, openData, openRun, type DataOptions, type WeightsSource } from './trained.js';
+
+export interface EvaluateOptions extends DataOptions {
+  readonly workers?: TrainSettings['workers'];
+}
+
+export interface Evaluation extends WeightsSource {
+  readonly dataset: string;
+  /** Whether it is, byte for byte, what the run was trained on. */
+  readonly isOwnData: boolean;
+  /** In the test set. */
+  readonly samples: number;
+  /** Mean over the test set, in nats. */
+  readonly loss: number;
+  readonly accuracy: number;
+  readonly classes: readonly ClassResult[];
+  readonly confusion: Confusion;
+  readonly confusedPairs: readonly ConfusedPair[];
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Evaluates the weights of a finished run, or of its newest checkpoint, on a test set. On the run's own, loss and
+ * accuracy are bit for bit those that the run told.
+ * @throws LockstepError with a code of `docs/errors.md`
+ */
+export async function evaluate(
+  runDir: string,
+  { workers, ...dataOptions }: EvaluateOptions = {},
+): Promise<Evaluation> {
+  const run = openRun(runDir);
+  const { name, digest, classes, test } = openData(run, dataOptions);
+  const { logits, ...sums } = await evaluateWith(run, test, workers);
+  const predicted = Uint8Array.from(test.labels, (_, sample) =>
+    predictedClass(logits.subarray(sample * classes, (sample + 1) * classes)),
+  );
+  const confusion = confusionOf(test.labels, predicted, classes);
+  return {
+    ...run.source,
+    dataset: name,
+    isOwnData: digest === run.config.dataset.digest,
+    samples: sums.samples,
+    ...means(sums),
+    classes: classResults(confusion),
+    confusion,
+    confusedPairs: confusedPairs(confusion),
+    warnings: run.warnings,
+  };
+}

@@ -1,0 +1,76 @@
+// What runs a folder holds, and how far each has come.
+
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { isLocked } from '../coordinator/folder-lock.js';
+import { isRun, missing, readProgress, readRunConfig } from '../coordinator/stored-run.js';
+import { LockstepError, messageOf } from '../shared/errors.js';
+
+export interface RunSummary {
+  readonly dir: string;
+  /** `running` while a process has the folder's lock. */
+  readonly state: 'finished' | 'running' | 'interrupted';
+  readonly model: string;
+  readonly dataset: string;
+  /** Steps done. */
+  readonly step: number;
+  readonly totalSteps: number;
+  /** Of the last evaluation; null before the first. */
+  readonly testAccuracy: number | null;
+  /** After `step`; null before the first. */
+  readonly hash: string | null;
+}
+
+/** A folder that is no run, or none that this version can read. */
+export interface DamagedRun {
+  readonly dir: string;
+  readonly state: 'damaged';
+  readonly problem: string;
+}
+
+/** Where runs are kept that are told no other place. */
+const DEFAULT_DIR = 'runs';
+
+/**
+ * The runs in the folder `dir`, or the one that it is, the one that wrote last first. Without `dir` those of the folder
+ * `runs`, if there is one.
+ * @throws LOCKSTEP_RUN_MISSING if there is no folder `dir`
+ */
+export function listRuns(dir?: string): (RunSummary | DamagedRun)[] {
+  if (dir === undefined && !existsSync(DEFAULT_DIR)) return [];
+  return foldersIn(dir ?? DEFAULT_DIR)
+    .map(folder => ({ run: describe(folder), changedMs: changedMs(folder) }))
+    .toSorted((a, b) => b.changedMs - a.changedMs)
+    .map(({ run }) => run);
+}
+
+function foldersIn(dir: string): string[] {
+  if (isRun(dir)) return [dir];
+  try {
+    return readdirSync(dir)
+      .map(name => join(dir, name))
+      .filter(path => statSync(path, { throwIfNoEntry: false })?.isDirectory());
+  } catch (error) {
+    throw missing(dir, messageOf(error));
+  }
+}
+
+function describe(dir: string): RunSummary | DamagedRun {
+  try {
+    const { model, dataset, totalSteps } = readRunConfig(dir);
+    const { isFinished, ...progress } = readProgress(dir);
+    const state = isLocked(dir) ? 'running' : isFinished ? 'finished' : 'interrupted';
+    return { dir: resolve(dir), state, model: model.name, dataset: dataset.name, totalSteps, ...progress };
+  } catch (error) {
+    if (!(error instanceof LockstepError)) throw error;
+    return { dir: resolve(dir), state: 'damaged', problem: error.message };
+  }
+}
+
+/** When the newest of what a run writes to was written. */
+function changedMs(dir: string): number {
+  const times = ['config.json', 'metrics.jsonl'].map(
+    name => statSync(join(dir, name), { throwIfNoEntry: false })?.mtimeMs ?? 0,
+  );
+  return Math.max(...times);
+}

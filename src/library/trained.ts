@@ -1,0 +1,147 @@
+// A run whose weights are used and not changed: what `evaluate` and `predict` have in common.
+
+import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
+import { loadData } from '../coordinator/data.js';
+import { readRunConfig, type RunConfig } from '../coordinator/stored-run.js';
+import { readWeights } from '../coordinator/stored-weights.js';
+import { systemClock } from '../shared/clock.js';
+import { createDataset, type Dataset, type DatasetContent, type LabelledImages } from '../shared/dataset.js';
+import { LockstepError } from '../shared/errors.js';
+import { compileModel, type Model } from '../shared/model.js';
+import { emptyBank, type Sums } from '../shared/node.js';
+import { createJob, resolveSettings, type TrainSettings } from '../shared/settings.js';
+import { formatShape } from '../shared/shape.js';
+import { F32_PROFILE } from '../worker/engines/engine.js';
+import { createPool } from '../worker/pool.js';
+
+/** Which data; by default the run's own. */
+export interface DataOptions {
+  /** A folder of IDX files. */
+  readonly data?: string;
+  /** The smallest label in that folder. */
+  readonly labelOffset?: number;
+  /** Images and labels as arrays. */
+  readonly dataset?: DatasetContent;
+}
+
+/** Which weights were used. */
+export interface WeightsSource {
+  readonly runDir: string;
+  /** The model's name. */
+  readonly model: string;
+  /** In the run folder. */
+  readonly file: string;
+  /** Steps after which the weights were these. */
+  readonly step: number;
+  readonly totalSteps: number;
+  readonly isFinished: boolean;
+  /** The run's hash after `step`. */
+  readonly hash: string;
+}
+
+export interface TrainedRun {
+  readonly source: WeightsSource;
+  readonly config: RunConfig;
+  readonly model: Model;
+  readonly weights: Float32Array;
+  readonly warnings: string[];
+}
+
+/** @throws LOCKSTEP_RUN_MISSING, LOCKSTEP_FILE_DAMAGED */
+export function openRun(dir: string): TrainedRun {
+  const config = readRunConfig(dir);
+  const { shape, classes } = config.dataset;
+  const model = compileModel(config.model, shape, classes);
+  const { weights, problems, ...held } = readWeights(dir, config, model);
+  const { file, step, hash, isFinished } = held;
+  const { totalSteps } = config;
+  const warnings = problems.map(problem => `${problem} ${file} is used.`);
+  const { profile } = config.bits;
+  if (profile !== F32_PROFILE) {
+    warnings.push(
+      `The run was computed in the arithmetic ${String(profile)}, and this version has ${F32_PROFILE}: ` +
+        'figures may differ from those of the run in their last digits.',
+    );
+  }
+  const source = { runDir: resolve(dir), model: model.spec.name, file, step, totalSteps, isFinished, hash };
+  return { source, config, model, weights, warnings };
+}
+
+/**
+ * The data that are chosen, or else the run's.
+ * @throws LOCKSTEP_BAD_SETTING, LOCKSTEP_DATA_MISSING if the run was trained on arrays and none are given,
+ * LOCKSTEP_DATA_SHAPE, what reading data throws
+ */
+export function openData(run: TrainedRun, { data, labelOffset, dataset: content }: DataOptions): Dataset {
+  const { runDir } = run.source;
+  const { settings, dataset: own } = run.config;
+  const isOwn = data === undefined && content === undefined;
+  if (isOwn && own.isGiven) {
+    throw new LockstepError(
+      'LOCKSTEP_DATA_MISSING',
+      `The run ${runDir} was trained on arrays (${own.name}), which it does not keep: name a folder with --data, ` +
+        'or hand the arrays over again.',
+    );
+  }
+  if (data !== undefined && content !== undefined) {
+    throw new LockstepError(
+      'LOCKSTEP_BAD_SETTING',
+      'There is a dataset of arrays, and setting data names another.',
+    );
+  }
+  const chosen = resolveSettings({
+    ...(isOwn && settings.data !== undefined && { data: settings.data, labelOffset: settings.labelOffset }),
+    ...(data !== undefined && { data }),
+    ...(labelOffset !== undefined && { labelOffset }),
+  });
+  const dataset = content
+    ? createDataset({ name: 'arrays', ...content })
+    : loadData(chosen.data, chosen.labelOffset);
+  const { shape, classes } = dataset;
+  if (formatShape(shape) !== formatShape(own.shape) || classes !== own.classes) {
+    throw new LockstepError(
+      'LOCKSTEP_DATA_SHAPE',
+      `${dataset.name} has images of ${formatShape(shape)} in ${classes} classes, and the model of ${runDir} was ` +
+        `trained for ${formatShape(own.shape)} in ${own.classes}.`,
+    );
+  }
+  if (isOwn && dataset.digest !== own.digest) {
+    run.warnings.push(`The data (digest ${dataset.digest}) are no longer those that the run was trained on.`);
+  }
+  return dataset;
+}
+
+/** Exact sums and all logits over `test`, by the pool that trains; the bits are those of the run's own evaluation. */
+export async function evaluateWith(
+  run: TrainedRun,
+  test: LabelledImages,
+  chosenWorkers: TrainSettings['workers'] = 'auto',
+): Promise<Sums & { readonly logits: Float32Array }> {
+  const { model, weights, config, source } = run;
+  const { shape, classes, name, digest } = config.dataset;
+  const size = test.images.length / test.labels.length;
+  // Nothing is trained: one sample stands for the training set, and the defaults for all settings that would count then.
+  const train = { images: test.images.subarray(0, size), labels: test.labels.subarray(0, 1) };
+  const dataset = { name, digest, shape, classes, train, test };
+  const settings = resolveSettings({ engine: config.settings.engine, workers: chosenWorkers });
+  const cores = availableParallelism();
+  const node = await createPool({
+    job: { ...createJob(settings, model, dataset, F32_PROFILE), normalization: config.normalization },
+    dataset,
+    threads: settings.workers === 'auto' ? cores : settings.workers,
+    cores,
+    state: { step: source.step, hash: 0n, bank: { ...emptyBank(model), weights } },
+    clock: systemClock,
+    keepsLogits: true,
+    onWarning: message => run.warnings.push(message),
+    onThreadLost: ({ thread, reason }) =>
+      run.warnings.push(`Thread ${thread} was lost and replaced: ${reason}.`),
+  });
+  try {
+    const { logits, ...sums } = (await node.evaluate('test'))!;
+    return { ...sums, logits: logits! };
+  } finally {
+    await node.close();
+  }
+}
