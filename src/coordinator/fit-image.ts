@@ -36,6 +36,8 @@ interface Box {
 
 /** The part of the model's input that MNIST's digits fill, each way. */
 const INK_PART = 20 / 28;
+/** Of a side, before anything is looked at. */
+const ENOUGH_PIXELS = 2048;
 /** Of gray values: where ink and ground are closer together than the first, there is no ink, than the second, faint one. */
 const LEAST_CONTRAST = 16;
 const GOOD_CONTRAST = 200;
@@ -47,8 +49,9 @@ const FULL_INK = 0.75;
  * The picture in the size of the model's input. `asIs`: scaled if it must be, and nothing else.
  * @throws LOCKSTEP_IMAGE_FORMAT if it shows nothing, and is not taken as it is
  */
-export function fitImage(image: GrayImage, to: Size, asIs = false): FittedImage {
-  const isScaled = image.width !== to.width || image.height !== to.height;
+export function fitImage(original: GrayImage, to: Size, asIs = false): FittedImage {
+  const isScaled = original.width !== to.width || original.height !== to.height;
+  const image = isScaled ? shrink(original) : original;
   const untouched = { isInverted: false, isStretched: false, isCropped: false, isScaled };
   if (asIs) return { ...untouched, pixels: isScaled ? fitWhole(image, to) : image.pixels };
 
@@ -79,6 +82,28 @@ export function fitImage(image: GrayImage, to: Size, asIs = false): FittedImage 
   const pixels = isStretched ? Uint8ClampedArray.from(ink, gray => ((gray - low) * 255) / (high - low)) : ink;
   const scaled = fitInk({ ...image, pixels }, box, to);
   return { pixels: scaled, isInverted, isStretched, isCropped: true, isScaled };
+}
+
+/** Squares of pixels to their mean, so that neither side is longer than enough: photographs have more than is used. */
+function shrink({ width, height, pixels }: GrayImage): GrayImage {
+  const factor = Math.ceil(Math.max(width, height) / ENOUGH_PIXELS);
+  if (factor === 1) return { width, height, pixels };
+  const [columns, rows] = [Math.ceil(width / factor), Math.ceil(height / factor)];
+  const sums = new Uint32Array(columns * rows);
+  const counts = new Uint32Array(columns * rows);
+  for (let y = 0, i = 0; y < height; y++) {
+    const at = Math.floor(y / factor) * columns;
+    for (let x = 0; x < width; x++, i++) {
+      const to = at + Math.floor(x / factor);
+      sums[to] += pixels[i];
+      counts[to]++;
+    }
+  }
+  return {
+    width: columns,
+    height: rows,
+    pixels: new Uint8Array(sums.map((sum, i) => Math.round(sum / counts[i]))),
+  };
 }
 
 /**

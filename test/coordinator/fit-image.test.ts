@@ -103,6 +103,20 @@ test("ink keeps inside the image even where its center of mass is far from its m
   assert.ok(left >= 0 && right <= 28 && right - left >= 20, `${left} to ${right}`);
 });
 
+test('a large image gives what a smaller one gives', () => {
+  const box = { left: 300, top: 100, right: 400, bottom: 700 };
+  const small = fitImage(bar(1000, 900, box, [220, 40]), size);
+  const grown = Object.entries(box).map(([side, at]) => [side, 4 * at]);
+  const large = fitImage(bar(4000, 3600, Object.fromEntries(grown), [220, 40]), size);
+  assert.deepEqual(doneTo(large), doneTo(small));
+  for (const [i, gray] of large.pixels.entries()) {
+    assert.ok(Math.abs(gray - small.pixels[i]) <= 1, `pixel ${i}: ${gray}, not ${small.pixels[i]}`);
+  }
+  // The last of its squares are not whole.
+  const plain = { width: 4097, height: 4097, pixels: new Uint8Array(4097 ** 2).fill(90) };
+  assert.deepEqual([...new Set(fitImage(plain, size, true).pixels)], [90]);
+});
+
 /** A seven, cut out so closely that it touches all edges. */
 function isInSeven(x: number, y: number): boolean {
   return y < 12 || (x >= 88 - y * 0.6 && x < 100 - y * 0.6);

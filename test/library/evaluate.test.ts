@@ -5,30 +5,13 @@ import { readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'n
 import { basename, join } from 'node:path';
 import { test } from 'node:test';
 import { mnistPaths } from '#dist/coordinator/mnist.js';
-import { evaluate, train, type Evaluation, type TrainOptions } from '#dist/library/index.js';
+import { evaluate, train, type Evaluation } from '#dist/library/index.js';
 import { inTemporaryFolder } from '../support/cli.js';
 import { cyclicLabels, dataFiles, folderWith, names } from '../support/idx.js';
+import { damage, trainUntil } from '../support/kept-run.js';
 import { tinyDataset, tinyModel } from '../support/tiny.js';
 
 const tiny = { model: tinyModel, dataset: tinyDataset(), batch: 24, leaf: 3, epochs: 3, workers: 2 } as const;
-
-function damage(file: string): void {
-  const bytes = readFileSync(file);
-  bytes[bytes.length >> 1] ^= 1;
-  writeFileSync(file, bytes);
-}
-
-/** Trains until the checkpoint after `step`, and ends there as a signal would. */
-async function trainUntil(options: TrainOptions, step: number): Promise<void> {
-  const training = train({ ...options, checkpointEvery: '1' });
-  await assert.rejects(
-    async () => {
-      for await (const event of training) if (event.type === 'checkpoint' && event.step >= step) break;
-      await training;
-    },
-    { code: 'LOCKSTEP_INTERRUPTED' },
-  );
-}
 
 function sumOf(evaluation: Evaluation): number {
   return evaluation.confusion.flat().reduce((sum, count) => sum + count, 0);

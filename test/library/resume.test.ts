@@ -16,7 +16,7 @@ import { test } from 'node:test';
 import { train, type ModelSpec, type RunEvent, type TrainOptions } from '#dist/library/index.js';
 import { inTemporaryFolder } from '../support/cli.js';
 import { cyclicLabels, dataFiles, folderWith, gzipped } from '../support/idx.js';
-import { keptIn, type KeptRun } from '../support/kept-run.js';
+import { damage, keptIn, trainUntil, type KeptRun } from '../support/kept-run.js';
 import { randomTest } from '../support/random.js';
 import { tinyDataset, tinyModel } from '../support/tiny.js';
 
@@ -26,24 +26,6 @@ const steps = 27;
 
 function checkpointsIn(dir: string): string[] {
   return readdirSync(join(dir, 'checkpoints')).toSorted();
-}
-
-function damage(file: string): void {
-  const bytes = readFileSync(file);
-  bytes[bytes.length >> 1] ^= 1;
-  writeFileSync(file, bytes);
-}
-
-/** Trains until the checkpoint after `step`, and ends there as a signal would. */
-async function trainUntil(options: TrainOptions, step: number): Promise<void> {
-  const training = train({ ...options, checkpointEvery: '1' });
-  await assert.rejects(
-    async () => {
-      for await (const event of training) if (event.type === 'checkpoint' && event.step >= step) break;
-      await training;
-    },
-    { code: 'LOCKSTEP_INTERRUPTED' },
-  );
 }
 
 /** The folder of a whole run, to compare with. */
