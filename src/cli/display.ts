@@ -132,7 +132,7 @@ function describeStart(event: EventOf<'start'>): string {
   return [
     `${colors.bold(model)} (${integer(parameters)} parameters) on ${dataset} ` +
       `(${integer(trainSamples)} training images, ${integer(testSamples)} test images)`,
-    `${integer(totalSteps)} steps in ${plural(epochs, 'epoch')}, ${batch} images a step in ${lanes} lanes of ${leaf}; ` +
+    `${plural(totalSteps, 'step')} in ${plural(epochs, 'epoch')}, ${plural(batch, 'image')} a step in ${plural(lanes, 'lane')} of ${leaf}; ` +
       `${plural(event.workers, 'worker')}, engine ${event.engine}, seed ${event.seed}` +
       (event.resumedStep > 0 ? `; going on after step ${integer(event.resumedStep)}` : ''),
   ].join('\n');

@@ -2,16 +2,27 @@
 
 import Table from 'cli-table3';
 import colors from 'picocolors';
-import type { Argv, CommandModule } from 'yargs';
+import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { describeModel, type ModelDescription } from '../library/index.js';
 import { integer, modelHelp } from './format.js';
 
-interface Arguments {
-  name: string;
-  json: boolean;
-}
+const flags = {
+  data: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'For the images of this folder',
+    defaultDescription: 'MNIST',
+  },
+  'label-offset': {
+    type: 'number',
+    requiresArg: true,
+    describe: 'Its smallest label',
+    defaultDescription: '0',
+  },
+  json: { type: 'boolean', describe: 'Print one JSON object' },
+} as const;
 
-const flags = { json: { type: 'boolean', default: false, describe: 'Print one JSON object' } } as const;
+type Arguments = InferredOptionTypes<typeof flags> & { name: string };
 
 export const modelFlags = flags;
 
@@ -23,9 +34,10 @@ export const modelCommand: CommandModule<object, Arguments> = {
       .positional('name', { type: 'string', demandOption: true, describe: modelHelp })
       .options(flags)
       .example('$0 model lenet5', 'The layers of LeNet-5')
-      .example('$0 model my-model.json', 'Those of your own, if their shapes fit: docs/model.md'),
-  handler: ({ name, json }) => {
-    const description = describeModel(name);
+      .example('$0 model my-model.json', 'Those of your own, if their shapes fit: docs/model.md')
+      .example('$0 model lenet5 --data ./emnist', 'For images of your own'),
+  handler: ({ name, data, labelOffset, json }) => {
+    const description = describeModel(name, data, labelOffset);
     process.stdout.write(json ? `${JSON.stringify(description)}\n` : `${layerTable(description)}\n`);
   },
 };

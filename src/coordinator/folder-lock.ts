@@ -1,9 +1,9 @@
 // The lock of a run folder: one process at a time, and none for ever.
 //
-// A lock is a file `lock-<n>` that names a process; the highest n whose process lives holds the folder. Whoever finds
-// nobody alive makes the next number, which only one can, and then looks again whether a higher one has come. A process
-// that was killed leaves its file behind, and it counts for nothing. Number, process and its start time are in
-// the file from the first moment: it is written apart and linked to its name.
+// A lock is a file `lock-<n>` that names a process, and counts while that process lives. Whoever finds nobody alive
+// makes the next number, which only one can, looks again, and withdraws if another has come meanwhile. A process that
+// was killed leaves its file behind, and it counts for nothing. Process and start time are in the file from the first
+// moment: it is written apart and linked to its name.
 
 import { linkSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
@@ -26,39 +26,45 @@ export const lockName = /^lock-(\d+)$/;
  * @throws LOCKSTEP_RUN_LOCKED if a process that lives has it, in this program too
  */
 export function lockFolder(dir: string): () => void {
-  const own: Owner = { host: hostname(), pid: process.pid, startTicks: startTicksOf(process.pid) };
+  const content = JSON.stringify({
+    host: hostname(),
+    pid: process.pid,
+    startTicks: startTicksOf(process.pid),
+  } satisfies Owner);
   const apart = join(dir, `lock.${process.pid}.part`);
   for (;;) {
-    const highest = highestLock(dir);
-    const owner = highest > 0 ? readOwner(dir, highest) : undefined;
-    if (owner && isAlive(owner)) throw locked(dir, owner);
-    const mine = highest + 1;
-    writeFileSync(apart, JSON.stringify(own));
-    const isMade = tryLink(apart, join(dir, `lock-${mine}`));
+    const owner = livingOwner(dir);
+    if (owner) throw locked(dir, owner);
+    const mine = Math.max(0, ...locksOf(dir)) + 1;
+    const path = join(dir, `lock-${mine}`);
+    writeFileSync(apart, content);
+    const isMade = tryLink(apart, path);
     rmSync(apart, { force: true });
     if (!isMade) continue;
-    if (highestLock(dir) > mine) {
-      rmSync(join(dir, `lock-${mine}`), { force: true });
-      continue;
+    const other = livingOwner(dir, mine);
+    if (other) {
+      rmSync(path, { force: true });
+      throw locked(dir, other);
     }
-    for (const n of locksOf(dir)) if (n < mine) rmSync(join(dir, `lock-${n}`), { force: true });
-    return () => rmSync(join(dir, `lock-${mine}`), { force: true });
+    for (const n of locksOf(dir)) if (n !== mine) rmSync(join(dir, `lock-${n}`), { force: true });
+    return () => rmSync(path, { force: true });
   }
 }
 
 /** Whether a process that lives has the lock. */
 export function isLocked(dir: string): boolean {
-  const highest = highestLock(dir);
-  const owner = highest > 0 ? readOwner(dir, highest) : undefined;
-  return owner !== undefined && isAlive(owner);
+  return livingOwner(dir) !== undefined;
+}
+
+function livingOwner(dir: string, besides?: number): Owner | undefined {
+  return locksOf(dir)
+    .filter(n => n !== besides)
+    .map(n => readOwner(dir, n))
+    .find(owner => owner !== undefined && isAlive(owner));
 }
 
 function locksOf(dir: string): number[] {
   return readdirSync(dir).flatMap(name => lockName.exec(name)?.slice(1).map(Number) ?? []);
-}
-
-function highestLock(dir: string): number {
-  return Math.max(0, ...locksOf(dir));
 }
 
 /** Undefined if the file has gone, or is none of ours. */

@@ -76,9 +76,10 @@ export class RunFolder {
   static #enter(dir: string): RunFolder {
     const unlock = lockFolder(dir);
     try {
-      if (!existsSync(join(dir, CHECKPOINTS_DIR))) mkdirSync(join(dir, CHECKPOINTS_DIR));
+      makeFolder(join(dir, CHECKPOINTS_DIR));
       for (const folder of [dir, join(dir, CHECKPOINTS_DIR)]) {
-        for (const name of readdirSync(folder)) if (name.endsWith('.part')) rmSync(join(folder, name));
+        const parts = readdirSync(folder).filter(name => name.endsWith('.part') && !name.startsWith('lock'));
+        for (const name of parts) rmSync(join(folder, name));
       }
       return new RunFolder(dir, unlock);
     } catch (error) {
@@ -107,7 +108,7 @@ export class RunFolder {
 
   /**
    * The newest checkpoint that is whole and agrees with hashes.txt, or the beginning if there never was one. What was
-   * written after it is cut off: its steps will be done again. Files that cannot be used get the ending `.damaged`.
+   * written after it is cut off: its steps will be done again. Newer ones, which cannot be used, get the ending `.unused`.
    * @throws LOCKSTEP_FILE_DAMAGED if there are checkpoints and none can be used
    */
   restore(job: Job, onDamaged: (message: string) => void): TrainingState {
@@ -127,9 +128,9 @@ export class RunFolder {
         const state = decodeCheckpoint(job, readFileSync(path), path);
         this.#cut(state);
         for (const [index, problem] of problems.entries()) {
-          const damaged = join(dir, candidates[index]);
-          explain(this.dir, () => renameSync(damaged, `${damaged}.damaged`));
-          onDamaged(`${problem} The checkpoint before it is used.`);
+          const unused = join(dir, candidates[index]);
+          explain(this.dir, () => renameSync(unused, `${unused}.unused`));
+          onDamaged(`${problem} An older checkpoint is used, and ${candidates[index]} is kept as .unused.`);
         }
         return state;
       } catch (error) {
@@ -242,7 +243,7 @@ function metricsUpTo(file: Buffer, step: number): { end: number; steps: number }
   let steps = 0;
   for (let next = file.indexOf('\n') + 1; next > 0; next = file.indexOf('\n', end) + 1) {
     const line = parseMetric(file.toString('utf8', end, next));
-    if (line === undefined) break;
+    if (!line) break;
     if (line.type === 'step' ? line.step > step : line.step >= step) break;
     if (line.type === 'step') steps++;
     end = next;
@@ -250,7 +251,7 @@ function metricsUpTo(file: Buffer, step: number): { end: number; steps: number }
   return { end, steps };
 }
 
-function parseMetric(line: string): { type: string; step: number } | undefined {
+function parseMetric(line: string): { type: string; step: number } | null | undefined {
   try {
     return JSON.parse(line);
   } catch {
@@ -292,6 +293,7 @@ function makeFolder(dir: string): void {
   if (existsSync(dir)) return;
   makeFolder(dirname(dir));
   mkdirSync(dir);
+  syncFolder(dirname(dir));
 }
 
 /** Under its name the file is, at any moment, whole: the old one or the new one. */
@@ -329,7 +331,9 @@ function explain<T>(dir: string, work: () => T): T {
 
 function folderError(dir: string, cause: unknown): LockstepError {
   const isFull = cause instanceof Error && 'code' in cause && cause.code === 'ENOSPC';
-  const advice = isFull ? 'Free some space, and resume the run.' : 'Name another with --out.';
+  const advice = isFull
+    ? 'Free some space, and resume the run.'
+    : 'Make it writable, or name another with --out.';
   return new LockstepError(
     'LOCKSTEP_RUN_FOLDER',
     `Cannot write the run folder ${resolve(dir)}: ${messageOf(cause)}. ${advice}`,

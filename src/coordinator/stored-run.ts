@@ -67,9 +67,13 @@ export function requireRun(dir: string): void {
   if (!isRun(dir)) throw missing(dir, 'there is no config.json in it');
 }
 
-/** Whether the run in the folder has done all its steps and kept its weights. @throws LOCKSTEP_FILE_DAMAGED */
+/** Whether the run in the folder has done all its steps and kept its weights; damaged files do not say so. */
 export function isFinished(dir: string): boolean {
-  return readProgress(dir).isFinished;
+  try {
+    return readProgress(dir).isFinished;
+  } catch {
+    return false;
+  }
 }
 
 /** How far a run has come, by what its folder keeps. */

@@ -1,5 +1,6 @@
 // What a model looks like, layer by layer, for people.
 
+import { loadData } from '../coordinator/data.js';
 import { loadModelSpec } from '../coordinator/model-file.js';
 import { compileModel, type LayerSpec } from '../shared/model.js';
 import { formatShape } from '../shared/shape.js';
@@ -22,13 +23,17 @@ export interface ModelDescription {
   readonly parameters: number;
 }
 
+/** MNIST's, without reading it. */
+const mnist = { shape: { height: 28, width: 28, channels: 1 }, classes: 10 };
+
 /**
- * A preset, or the model of a file whose path ends with .json, for images of 28 x 28 pixels and 10 classes.
- * @throws LOCKSTEP_BAD_SETTING if there is no preset of that name, LOCKSTEP_MODEL_FILE, LOCKSTEP_MODEL_SHAPE
+ * A preset, or the model of a file whose path ends with .json, for the images of MNIST or of the folder `data`.
+ * @throws LOCKSTEP_BAD_SETTING if there is no preset of that name, LOCKSTEP_MODEL_FILE, LOCKSTEP_MODEL_SHAPE; what
+ * `train` throws for bad data
  */
-export function describeModel(name: string): ModelDescription {
-  const input = { height: 28, width: 28, channels: 1 };
-  const model = compileModel(loadModelSpec(name, 10), input, 10);
+export function describeModel(name: string, data?: string, labelOffset = 0): ModelDescription {
+  const { shape: input, classes } = data === undefined ? mnist : loadData(data, labelOffset);
+  const model = compileModel(loadModelSpec(name, classes), input, classes);
   return {
     model: model.spec.name,
     about: isModelFile(name) ? name : presetNamed(name).about,

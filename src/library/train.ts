@@ -10,10 +10,11 @@ import { RunFolder } from '../coordinator/run-folder.js';
 import type { TensorValues } from '../coordinator/safetensors.js';
 import { isFinished, readRunConfig, runConfig } from '../coordinator/stored-run.js';
 import { systemClock } from '../shared/clock.js';
-import { createDataset, type Dataset, type DatasetContent } from '../shared/dataset.js';
+import { datasetFromArrays, type Dataset, type DatasetContent } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import type { RunEventBody } from '../shared/events.js';
 import { parseFault, type Fault } from '../shared/faults.js';
+import { plural } from '../shared/format.js';
 import { compileModel, type ModelSpec } from '../shared/model.js';
 import type { LocalNode } from '../shared/node.js';
 import { checkResume } from '../shared/resume.js';
@@ -34,7 +35,7 @@ export interface TrainOptions extends Partial<TrainSettings> {
   /** The folder of a run to go on with. Settings that are not named are those that it was begun with. */
   readonly resume?: string | undefined;
   /** Ends the run at the next step boundary, saved; the promise then rejects with LOCKSTEP_INTERRUPTED. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** A fault to inject, in the form of `docs/faults.md`. */
   readonly inject?: string | undefined;
 }
@@ -78,6 +79,9 @@ async function trainJob(
 ): Promise<RunOutcome> {
   const { emit } = watcher;
   const fault = inject === undefined ? undefined : parseFault(inject);
+  if (resume !== undefined && typeof resume !== 'string') {
+    throw new LockstepError('LOCKSTEP_BAD_SETTING', `Setting resume is ${String(resume)}, expected a path.`);
+  }
   const damaged: string[] = [];
   const begun =
     resume === undefined
@@ -187,7 +191,7 @@ function goOn(
 /** @throws LOCKSTEP_BAD_SETTING if there are two of them */
 function datasetOf({ data, labelOffset }: TrainSettings, content: DatasetContent | undefined): Dataset {
   if (content === undefined) return loadData(data, labelOffset);
-  if (data === undefined) return createDataset({ name: 'arrays', ...content });
+  if (data === undefined) return datasetFromArrays(content);
   throw new LockstepError(
     'LOCKSTEP_BAD_SETTING',
     'There is a dataset of arrays, and setting data names another.',
@@ -235,7 +239,7 @@ function warnings(
   }
   if (lanes < threads) {
     found.push(
-      `${threads} workers share ${lanes} lanes, so ${threads - lanes} of them have no leaves to compute: ` +
+      `${threads} workers share ${plural(lanes, 'lane')}, so ${threads - lanes} of them have no leaves to compute: ` +
         'a larger batch or a smaller leaf gives more lanes (and other bits).',
     );
   }

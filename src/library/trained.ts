@@ -6,7 +6,12 @@ import { loadData } from '../coordinator/data.js';
 import { readRunConfig, type RunConfig } from '../coordinator/stored-run.js';
 import { readWeights } from '../coordinator/stored-weights.js';
 import { systemClock } from '../shared/clock.js';
-import { createDataset, type Dataset, type DatasetContent, type LabelledImages } from '../shared/dataset.js';
+import {
+  datasetFromArrays,
+  type Dataset,
+  type DatasetContent,
+  type LabelledImages,
+} from '../shared/dataset.js';
 import { LockstepError } from '../shared/errors.js';
 import { compileModel, type Model } from '../shared/model.js';
 import { emptyBank, type Sums } from '../shared/node.js';
@@ -95,9 +100,7 @@ export function openData(run: TrainedRun, { data, labelOffset, dataset: content 
     ...(data !== undefined && { data }),
     ...(labelOffset !== undefined && { labelOffset }),
   });
-  const dataset = content
-    ? createDataset({ name: 'arrays', ...content })
-    : loadData(chosen.data, chosen.labelOffset);
+  const dataset = content ? datasetFromArrays(content) : loadData(chosen.data, chosen.labelOffset);
   const { shape, classes } = dataset;
   if (formatShape(shape) !== formatShape(own.shape) || classes !== own.classes) {
     throw new LockstepError(

@@ -22,7 +22,7 @@ class EventQueue implements AsyncIterator<RunEvent> {
   readonly #events: RunEvent[] = [];
   readonly #leave: () => void;
   #end: Promise<IteratorResult<RunEvent>> | undefined;
-  #wake: () => void = () => {};
+  #wakers: (() => void)[] = [];
 
   constructor(leave: () => void) {
     this.#leave = leave;
@@ -46,8 +46,12 @@ class EventQueue implements AsyncIterator<RunEvent> {
       const value = this.#events.shift();
       if (value) return { done: false, value };
       if (this.#end) return this.#end;
-      await new Promise<void>(resolve => (this.#wake = resolve));
+      await new Promise<void>(resolve => this.#wakers.push(resolve));
     }
+  }
+
+  #wake(): void {
+    for (const wake of this.#wakers.splice(0)) wake();
   }
 
   async return(): Promise<IteratorResult<RunEvent>> {
@@ -81,7 +85,10 @@ export function startTraining(
     [Symbol.asyncIterator](): AsyncIterator<RunEvent> {
       // Whoever reads the events learns of a failure there; the promise need not be awaited too.
       promise.catch(() => {});
-      const queue = new EventQueue(abort);
+      const queue = new EventQueue(() => {
+        queues.delete(queue);
+        abort();
+      });
       queues.add(queue);
       return queue;
     },

@@ -1,5 +1,6 @@
 // A dataset in memory, its digest, and the normalization constants that training uses.
 
+import * as v from 'valibot';
 import { LockstepError } from './errors.js';
 import { canonicalJson, sha256 } from './hash.js';
 import { sizeOf, type Shape } from './shape.js';
@@ -20,8 +21,36 @@ export interface Dataset {
   readonly test: LabelledImages;
 }
 
+const extent = v.pipe(
+  v.number('a whole number'),
+  v.integer('a whole number'),
+  v.minValue(1, 'at least 1'),
+  v.maxValue(65_536, 'at most 65536'),
+);
+const bytes = v.instance(Uint8Array, 'a Uint8Array');
+const labelledImages = v.object({ images: bytes, labels: bytes });
+
+const datasetContentSchema = v.object({
+  name: v.optional(v.string('a text'), 'arrays'),
+  shape: v.object({ height: extent, width: extent, channels: extent }),
+  classes: v.pipe(extent, v.maxValue(256, 'at most 256')),
+  train: labelledImages,
+  test: labelledImages,
+});
+
 /** A dataset as a caller of the library hands it over. */
 export type DatasetContent = Omit<Dataset, 'digest' | 'name'> & { readonly name?: string };
+
+/** @throws LOCKSTEP_DATA_FORMAT naming what is not as it should be */
+export function datasetFromArrays(content: DatasetContent): Dataset {
+  const parsed = v.safeParse(datasetContentSchema, content);
+  if (parsed.success) return createDataset(parsed.output);
+  const [issue] = parsed.issues;
+  throw new LockstepError(
+    'LOCKSTEP_DATA_FORMAT',
+    `The dataset's ${v.getDotPath(issue) ?? 'content'} is ${issue.received}, expected ${issue.message}.`,
+  );
+}
 
 export type SetName = 'train' | 'test';
 

@@ -10,7 +10,7 @@ export function percent(fraction: number, digits = 2): string {
 }
 
 export function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+  return `${integer(count)} ${noun}${count === 1 ? '' : 's'}`;
 }
 
 type Defined<T> = { [Key in keyof T]?: Exclude<T[Key], undefined> };

@@ -80,6 +80,16 @@ test('a lock from another host is believed, and an unreadable one is not', t => 
   lockFolder(dir)();
 });
 
+test('a lower number counts as well, while its process lives', t => {
+  const dir = temporary(t);
+  const unlock = lockFolder(dir);
+  writeFileSync(join(dir, 'lock-9'), JSON.stringify({ host: hostname(), pid: 2 ** 22 + 1, startTicks: 5 }));
+  assert.equal(isLocked(dir), true);
+  assert.throws(() => lockFolder(dir), { code: 'LOCKSTEP_RUN_LOCKED' });
+  unlock();
+  assert.equal(isLocked(dir), false);
+});
+
 test('of many that come at once after a kill, one gets the folder', async t => {
   const dir = temporary(t);
   writeFileSync(join(dir, 'lock-3'), JSON.stringify({ host: hostname(), pid: 2 ** 22 + 1, startTicks: 5 }));

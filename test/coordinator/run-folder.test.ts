@@ -92,7 +92,8 @@ test('a file in the place of the folder or of a parent is LOCKSTEP_RUN_FOLDER, a
     assert.throws(() => create(t, dir), {
       name: 'LockstepError',
       code: 'LOCKSTEP_RUN_FOLDER',
-      message: /^Cannot write the run folder .*file.*: E\w+.* Name another with --out\.$/,
+      message:
+        /^Cannot write the run folder .*file.*: E\w+.* Make it writable, or name another with --out\.$/,
     });
   }
   assert.equal(readFileSync(file, 'utf8'), 'mine');

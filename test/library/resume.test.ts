@@ -142,7 +142,7 @@ test('a damaged newest checkpoint is named and the one before is used; with none
       [2, 1],
     );
     assert.equal(files[0].includes(`${resumedStep}.safetensors`), true);
-    assert.ok(existsSync(`${files[1]}.damaged`));
+    assert.ok(existsSync(`${files[1]}.unused`));
     assert.deepEqual(keptIn(out), whole);
   });
 });
@@ -293,3 +293,42 @@ for (const [what, classes, side] of [
     });
   });
 }
+
+test('where the metrics do not reach, an older checkpoint is used, and the newer one is kept', async () => {
+  await inTemporaryFolder(async dir => {
+    const whole = await uninterrupted(dir);
+    const out = join(dir, 'run');
+    await trainUntil({ ...tiny, out }, 20);
+    const metrics = join(out, 'metrics.jsonl');
+    truncateSync(metrics, readFileSync(metrics).length - 150);
+    appendFileSync(metrics, 'null\n');
+    const warnings: string[] = [];
+    for await (const event of train({ resume: out, dataset: tiny.dataset })) {
+      if (event.type === 'warning') warnings.push(event.message);
+    }
+    assert.match(warnings[0], /metrics\.jsonl has \d+ of the first \d+ steps.*kept as \.unused/);
+    assert.deepEqual(keptIn(out), whole);
+  });
+});
+
+const badContent = [
+  {
+    change: { train: { images: [1, 2], labels: [0] } },
+    message: /train\.images is Array, expected a Uint8Array/,
+  },
+  { change: { test: undefined }, message: /dataset's test/ },
+  {
+    change: { shape: { height: 2.5, width: 4, channels: 1 } },
+    message: /shape\.height is 2\.5, expected a whole/,
+  },
+  { change: { classes: Number.NaN }, message: /classes is NaN/ },
+  { change: { classes: 257 }, message: /classes is 257, expected at most 256/ },
+];
+
+test('a dataset that is not what the types say is refused by name', async () => {
+  for (const { change, message } of badContent) {
+    // As from a caller without types.
+    const options: object = { ...tiny, dataset: { ...tiny.dataset, ...change } };
+    await assert.rejects(train(options), { code: 'LOCKSTEP_DATA_FORMAT', message });
+  }
+});
