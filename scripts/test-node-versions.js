@@ -6,6 +6,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { run } from './run.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const main = join(root, 'dist', 'cli', 'main.js');
@@ -61,13 +62,13 @@ function missingForArm64() {
 
 /** npm refuses packages of other processors unless it is forced. */
 function installNode(name, version) {
-  run(['npm', 'install', '--silent', '--no-save', '--force', '--prefix', dir, `${name}@${version}`]);
+  run('npm', ['install', '--silent', '--no-save', '--force', '--prefix', dir, `${name}@${version}`]);
   return join(dir, 'node_modules', name, 'bin', 'node');
 }
 
 function compare(here, there, args, env = {}) {
   const versions = [here, there].map(node =>
-    run([...node, '-p', 'process.version + " " + process.arch']).trim(),
+    runWith(node, ['-p', 'process.version + " " + process.arch']).trim(),
   );
   const [a, b] = [here, there].map(node => train(node, args, env));
   const isEqual = a.hash === b.hash && a.weightsSha256 === b.weightsSha256;
@@ -78,14 +79,11 @@ function compare(here, there, args, env = {}) {
 
 function train(node, args, env) {
   const out = join(dir, `run-${Math.floor(performance.now())}`);
-  const output = run([...node, main, 'train', ...args, '--json', '--out', out], env);
+  const output = runWith(node, [main, 'train', ...args, '--json', '--out', out], env);
   return JSON.parse(output.trimEnd().split('\n').at(-1));
 }
 
-function run([command, ...args], env = {}) {
-  const options = { encoding: 'utf8', cwd: root, env: { ...process.env, ...env }, maxBuffer: 1e9 };
-  const { status, stdout, stderr, error } = spawnSync(command, args, options);
-  if (status !== 0)
-    throw new Error(`${command} ${args.join(' ')} failed: ${error?.message ?? ''}\n${stdout}${stderr}`);
-  return stdout;
+/** `node` is the command, and what comes before its arguments. */
+function runWith([command, ...before], args, env = {}) {
+  return run(command, [...before, ...args], { cwd: root, env: { ...process.env, ...env } });
 }

@@ -1,10 +1,10 @@
 // Packs the package, installs it as a user would (`--omit=dev`, an empty folder) and uses command and library there.
 
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { run } from './run.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 /** What a user has no use for. */
@@ -39,7 +39,7 @@ try {
 const dir = mkdtempSync(join(tmpdir(), 'lockstep-package-'));
 try {
   const [{ filename, files, size }] = JSON.parse(
-    run('npm', ['pack', '--json', '--pack-destination', dir], root),
+    run('npm', ['pack', '--json', '--pack-destination', dir], { cwd: root }),
   );
   const offenders = files.map(({ path }) => path).filter(path => unwanted.test(path));
   if (offenders.length > 0) throw new Error(`the tarball holds ${offenders.join(', ')}`);
@@ -50,8 +50,8 @@ try {
   const user = join(dir, 'user');
   mkdirSync(user);
   writeFileSync(join(user, 'package.json'), JSON.stringify({ private: true, type: 'module' }));
-  run('npm', ['install', '--silent', '--omit=dev', join(dir, filename)], user);
-  const trained = run('npx', ['lockstep', 'train', 'mlp', '--max-steps', '20'], user);
+  run('npm', ['install', '--silent', '--omit=dev', join(dir, filename)], { cwd: user });
+  const trained = run('npx', ['lockstep', 'train', 'mlp', '--max-steps', '20'], { cwd: user });
   if (!/^done in .*\n {2}hash +[0-9a-f]{16}$/m.test(trained)) throw new Error(trained);
   console.log('ok  npx lockstep train mlp --max-steps 20');
 
@@ -59,19 +59,10 @@ try {
   const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
   const flags = ['--strict', '--target', 'es2023', '--module', 'nodenext', '--types', 'node'];
   const types = ['--typeRoots', join(root, 'node_modules', '@types')];
-  run(process.execPath, [tsc, ...flags, ...types, 'consumer.ts'], user);
-  console.log(`ok  the library under tsc --strict: ${run(process.execPath, ['consumer.js'], user).trim()}`);
+  run(process.execPath, [tsc, ...flags, ...types, 'consumer.ts'], { cwd: user });
+  console.log(
+    `ok  the library under tsc --strict: ${run(process.execPath, ['consumer.js'], { cwd: user }).trim()}`,
+  );
 } finally {
   rmSync(dir, { recursive: true });
-}
-
-function run(command, args, cwd) {
-  const { status, stdout, stderr, error } = spawnSync(command, args, {
-    encoding: 'utf8',
-    cwd,
-    maxBuffer: 1e9,
-  });
-  if (status !== 0)
-    throw new Error(`${command} ${args.join(' ')} failed: ${error?.message ?? ''}\n${stdout}${stderr}`);
-  return stdout;
 }
