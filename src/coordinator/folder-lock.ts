@@ -1,9 +1,9 @@
 // The lock of a run folder: one process at a time, and none for ever.
 //
 // A lock is a file `lock-<n>` that names a process, and counts while that process lives. Whoever finds nobody alive
-// makes the next number, which only one can, looks again, and withdraws if another has come meanwhile. A process that
-// was killed leaves its file behind, and it counts for nothing. Process and start time are in the file from the first
-// moment: it is written apart and linked to its name.
+// makes the next number, and looks again: one that meets a living lower number withdraws, one that meets a higher one
+// gives it the time to do so. A process that was killed leaves its file behind, and it counts for nothing. Process and
+// start time are in the file from the first moment: it is written apart and linked to its name.
 
 import { linkSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
@@ -19,7 +19,7 @@ const ownerSchema = v.object({
 });
 type Owner = v.InferOutput<typeof ownerSchema>;
 
-export const lockName = /^lock-(\d+)$/;
+const lockName = /^lock-(\d+)$/;
 
 /**
  * Takes the lock of `dir`; returns what gives it back.
@@ -33,34 +33,49 @@ export function lockFolder(dir: string): () => void {
   } satisfies Owner);
   const apart = join(dir, `lock.${process.pid}.part`);
   for (;;) {
-    const owner = livingOwner(dir);
+    const found = locksOf(dir);
+    const owner = livingOwner(dir, found);
     if (owner) throw locked(dir, owner);
-    const mine = Math.max(0, ...locksOf(dir)) + 1;
+    const mine = Math.max(0, ...found) + 1;
     const path = join(dir, `lock-${mine}`);
     writeFileSync(apart, content);
     const isMade = tryLink(apart, path);
     rmSync(apart, { force: true });
     if (!isMade) continue;
-    const other = livingOwner(dir, mine);
+    const other = rivalOf(dir, mine);
     if (other) {
       rmSync(path, { force: true });
       throw locked(dir, other);
     }
-    for (const n of locksOf(dir)) if (n !== mine) rmSync(join(dir, `lock-${n}`), { force: true });
+    // Those that come now have higher numbers, so whatever is lower is of the dead.
+    for (const n of locksOf(dir)) if (n < mine) rmSync(join(dir, `lock-${n}`), { force: true });
     return () => rmSync(path, { force: true });
+  }
+}
+
+/** Looks at a higher number so often that a process which is about to withdraw has done it. */
+const LOOKS = 200;
+
+function rivalOf(dir: string, mine: number): Owner | undefined {
+  for (let look = 0; ; look++) {
+    const others = locksOf(dir).filter(n => n !== mine);
+    const rival = livingOwner(dir, others);
+    if (!rival || look === LOOKS) return rival;
+    const lower = livingOwner(
+      dir,
+      others.filter(n => n < mine),
+    );
+    if (lower) return lower;
   }
 }
 
 /** Whether a process that lives has the lock. */
 export function isLocked(dir: string): boolean {
-  return livingOwner(dir) !== undefined;
+  return livingOwner(dir, locksOf(dir)) !== undefined;
 }
 
-function livingOwner(dir: string, besides?: number): Owner | undefined {
-  return locksOf(dir)
-    .filter(n => n !== besides)
-    .map(n => readOwner(dir, n))
-    .find(owner => owner !== undefined && isAlive(owner));
+function livingOwner(dir: string, locks: readonly number[]): Owner | undefined {
+  return locks.map(n => readOwner(dir, n)).find(owner => owner !== undefined && isAlive(owner));
 }
 
 function locksOf(dir: string): number[] {
@@ -97,11 +112,15 @@ function isAlive({ host, pid, startTicks }: Owner): boolean {
   return startTicks === null || startTicks === startTicksOf(pid);
 }
 
-/** Field 22 of /proc/PID/stat (proc(5)), counted behind the name, which may hold spaces; null elsewhere. */
+/**
+ * When a process began, from /proc/PID/stat (proc(5)): field 22, and field 3 is Z for one that has ended and not been
+ * waited for. Fields are counted behind the name, which may hold spaces. Null for a dead one, and on other systems.
+ */
 function startTicksOf(pid: number): number | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]);
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return fields[0] === 'Z' || fields[0] === 'X' ? null : Number(fields[19]);
   } catch {
     return null;
   }

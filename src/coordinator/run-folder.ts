@@ -14,17 +14,18 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { formatHash } from '../shared/hash.js';
 import type { Job } from '../shared/settings.js';
 import { beginning, decodeCheckpoint, type TrainingState } from './checkpoint.js';
 import { freeBytesOf } from './disk.js';
-import { lockFolder, lockName } from './folder-lock.js';
+import { lockFolder } from './folder-lock.js';
 import { HASH_LINE_BYTES, requireRun } from './stored-run.js';
 
 const CHECKPOINTS_KEPT = 3;
@@ -36,32 +37,47 @@ export class RunFolder {
   readonly #metrics: number;
   readonly #hashes: number;
   readonly #unlock: () => void;
+  /** It was made for this run. */
+  readonly #isMade: boolean;
 
-  private constructor(dir: string, unlock: () => void) {
+  /** Takes the lock over, and gives it back if it throws. */
+  private constructor(dir: string, unlock: () => void, isMade: boolean) {
     this.dir = dir;
     this.#unlock = unlock;
-    this.#metrics = openSync(join(dir, 'metrics.jsonl'), 'a');
-    this.#hashes = openSync(join(dir, 'hashes.txt'), 'a');
+    this.#isMade = isMade;
+    const opened: number[] = [];
+    try {
+      makeFolder(join(dir, CHECKPOINTS_DIR));
+      for (const name of ['metrics.jsonl', 'hashes.txt']) opened.push(openSync(join(dir, name), 'a'));
+    } catch (error) {
+      for (const descriptor of opened) closeSync(descriptor);
+      unlock();
+      throw error;
+    }
+    [this.#metrics, this.#hashes] = opened;
   }
 
   /**
-   * Makes `dir`, or `runs/<name>-<n>` with the first free n, and writes the config there.
+   * Makes `dir`, or `runs/<name>-<n>` with the first free n, and writes the config there. The config is the first file
+   * beside the lock, so whatever a process leaves that is killed in here can be begun again, or resumed.
    * @throws LOCKSTEP_RUN_EXISTS if `dir` holds anything, LOCKSTEP_RUN_FOLDER if it cannot be written.
    */
   static create(dir: string | undefined, name: string, config: unknown): RunFolder {
-    if (dir !== undefined && existsSync(dir) && explain(dir, () => readdirSync(dir)).some(isForeign)) {
-      throw new LockstepError(
-        'LOCKSTEP_RUN_EXISTS',
-        `${resolve(dir)} already holds files: name another folder with --out, go on with its run with --resume, or remove it.`,
-      );
-    }
-    const made = dir ?? nextFolder(name);
-    const folder = explain(made, () => {
-      makeFolder(resolve(made));
-      return RunFolder.#enter(resolve(made));
+    return explain(dir ?? 'runs', () => {
+      const path = resolve(dir ?? nextFolder(name));
+      const isMade = makeFolder(path) || dir === undefined;
+      if (readdirSync(path).some(isForeign)) throw holdsFiles(path);
+      const unlock = lockFolder(path);
+      try {
+        if (readdirSync(path).some(isForeign)) throw holdsFiles(path);
+        writeConfigFile(path, config);
+      } catch (error) {
+        unlock();
+        if (isMade) removeEmpty(path);
+        throw error;
+      }
+      return new RunFolder(path, unlock, isMade);
     });
-    folder.writeConfig(config);
-    return folder;
   }
 
   /**
@@ -70,27 +86,16 @@ export class RunFolder {
    */
   static reopen(dir: string): RunFolder {
     requireRun(dir);
-    return explain(dir, () => RunFolder.#enter(resolve(dir)));
-  }
-
-  static #enter(dir: string): RunFolder {
-    const unlock = lockFolder(dir);
-    try {
-      makeFolder(join(dir, CHECKPOINTS_DIR));
-      for (const folder of [dir, join(dir, CHECKPOINTS_DIR)]) {
-        const parts = readdirSync(folder).filter(name => name.endsWith('.part') && !name.startsWith('lock'));
-        for (const name of parts) rmSync(join(folder, name));
-      }
-      return new RunFolder(dir, unlock);
-    } catch (error) {
-      unlock();
-      throw error;
-    }
+    return explain(dir, () => {
+      const path = resolve(dir);
+      const unlock = lockFolder(path);
+      for (const name of partsIn(path)) rmSync(join(path, name), { force: true });
+      return new RunFolder(path, unlock, false);
+    });
   }
 
   writeConfig(config: unknown): void {
-    const text = `${JSON.stringify(config, null, 2)}\n`;
-    explain(this.dir, () => replaceFile(join(this.dir, 'config.json'), text));
+    explain(this.dir, () => writeConfigFile(this.dir, config));
   }
 
   /** @throws LOCKSTEP_RUN_FOLDER if the disk has no room for the checkpoints to come, and as much again */
@@ -125,7 +130,7 @@ export class RunFolder {
     for (const name of candidates) {
       const path = join(dir, name);
       try {
-        const state = decodeCheckpoint(job, readFileSync(path), path);
+        const state = decodeCheckpoint(job, readCheckpoint(path), path);
         this.#cut(state);
         for (const [index, problem] of problems.entries()) {
           const unused = join(dir, candidates[index]);
@@ -191,15 +196,21 @@ export class RunFolder {
   }
 
   close(): void {
-    closeSync(this.#metrics);
-    closeSync(this.#hashes);
-    this.#unlock();
+    try {
+      closeSync(this.#metrics);
+      closeSync(this.#hashes);
+    } finally {
+      this.#unlock();
+    }
   }
 
   /** Leaves nothing behind of a new run that could not begin. */
   abandon(): void {
     this.close();
-    rmSync(this.dir, { recursive: true, force: true });
+    for (const name of ['config.json', 'metrics.jsonl', 'hashes.txt', CHECKPOINTS_DIR]) {
+      rmSync(join(this.dir, name), { recursive: true, force: true });
+    }
+    if (this.#isMade) removeEmpty(this.dir);
   }
 
   /**
@@ -237,6 +248,16 @@ export function checkpointsIn(dir: string): string[] {
   return names.toSorted((a, b) => stepOf(b) - stepOf(a));
 }
 
+function readCheckpoint(path: string): Uint8Array {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw new LockstepError('LOCKSTEP_FILE_DAMAGED', `${path} cannot be read: ${messageOf(cause)}.`, {
+      cause,
+    });
+  }
+}
+
 /** Where the lines end that lie before the evaluation after `step`, and how many of them are steps. */
 function metricsUpTo(file: Buffer, step: number): { end: number; steps: number } {
   let end = 0;
@@ -267,33 +288,71 @@ function stepOf(name: string): number {
   return Number(checkpointName.exec(name)![1]);
 }
 
-/** What another than a run that ended before its config was written has left in a folder. */
+/** Files that were being written when a process was killed. */
+function partsIn(dir: string): string[] {
+  const own = /^(config\.json|weights\.safetensors|step-\d+\.safetensors)\.part$/;
+  return ['.', CHECKPOINTS_DIR]
+    .filter(folder => existsSync(join(dir, folder)))
+    .flatMap(folder => readdirSync(join(dir, folder)).map(name => join(folder, name)))
+    .filter(name => own.test(basename(name)));
+}
+
+/** Neither a lock nor a part of a config: what a start that was killed leaves behind. */
 function isForeign(name: string): boolean {
-  return !(lockName.test(name) || name.endsWith('.part') || name === CHECKPOINTS_DIR);
+  return !/^(lock-\d+|lock\.\d+\.part|config\.json\.part)$/.test(name);
+}
+
+function holdsFiles(dir: string): LockstepError {
+  return new LockstepError(
+    'LOCKSTEP_RUN_EXISTS',
+    `${dir} already holds files: name another folder with --out, go on with its run with --resume, or remove it.`,
+  );
 }
 
 /** `runs/<name>-<n>`: mkdir without `recursive` fails on a folder that another process has just made. */
 function nextFolder(name: string): string {
+  makeFolder(resolve('runs'));
   for (let n = 1; ; n++) {
     const dir = join('runs', `${name}-${n}`);
     if (existsSync(dir)) continue;
     try {
-      makeFolder(resolve('runs'));
       mkdirSync(dir);
+      syncFolder('runs');
       return dir;
     } catch (error) {
-      if (existsSync(dir)) continue;
-      throw folderError(dir, error);
+      if (!existsSync(dir)) throw error;
     }
   }
 }
 
-/** With all folders above it. `recursive` would do, but on Node 20 it never returns where /proc refuses a folder. */
-function makeFolder(dir: string): void {
-  if (existsSync(dir)) return;
+/**
+ * With all folders above it; whether it was made here. `recursive` would do, but on Node 20 it never returns where
+ * /proc refuses a folder.
+ */
+function makeFolder(dir: string): boolean {
+  if (existsSync(dir)) return false;
   makeFolder(dirname(dir));
-  mkdirSync(dir);
+  try {
+    mkdirSync(dir);
+  } catch (error) {
+    // Another process may have made it since.
+    if (existsSync(dir)) return false;
+    throw error;
+  }
   syncFolder(dirname(dir));
+  return true;
+}
+
+function removeEmpty(dir: string): void {
+  try {
+    rmdirSync(dir);
+  } catch {
+    // Somebody else has put something there meanwhile.
+  }
+}
+
+function writeConfigFile(dir: string, config: unknown): void {
+  replaceFile(join(dir, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
 }
 
 /** Under its name the file is, at any moment, whole: the old one or the new one. */

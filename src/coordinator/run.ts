@@ -156,12 +156,17 @@ function interrupted(
   { dir }: RunFolder,
   emit: RunParts['emit'],
 ): LockstepError {
-  const resume = `lockstep train --resume ${/^[\w./+-]+$/.test(dir) ? dir : JSON.stringify(dir)}`;
+  const resume = `lockstep train --resume ${forShell(dir)}`;
   emit({ type: 'interrupted', runDir: dir, resume }, step);
   return new LockstepError(
     'LOCKSTEP_INTERRUPTED',
     `Interrupted after step ${step} of ${totalSteps}, which is saved. Go on with: ${resume}`,
   );
+}
+
+/** A path as a shell takes it literally. */
+function forShell(path: string): string {
+  return /^[\w./+-]+$/.test(path) ? path : `'${path.replaceAll("'", String.raw`'\''`)}'`;
 }
 
 /** Sums over steps: all of them exact, so it does not matter how the steps were cut into spans. */

@@ -1,6 +1,6 @@
 // What a run folder tells to those who only read it.
 
-import { existsSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { LockstepError, messageOf } from '../shared/errors.js';
@@ -91,40 +91,67 @@ const metricSchema = v.object({ type: v.string(), testAccuracy: v.optional(v.num
 
 /** @throws LOCKSTEP_FILE_DAMAGED if metrics.jsonl or hashes.txt are not as a run writes them */
 export function readProgress(dir: string): RunProgress {
-  const metrics = readText(dir, 'metrics.jsonl');
-  const hashes = readText(dir, 'hashes.txt');
-  // A process that was killed may have left half a line behind.
-  const step = Math.floor(hashes.length / HASH_LINE_BYTES);
-  const line = hashes.slice((step - 1) * HASH_LINE_BYTES, step * HASH_LINE_BYTES);
+  const [step, line] = withFile(dir, 'hashes.txt', (descriptor, size) => {
+    // A process that was killed may have left half a line behind.
+    const lines = Math.floor(size / HASH_LINE_BYTES);
+    const at = Math.max(0, lines - 1) * HASH_LINE_BYTES;
+    return [lines, readText(descriptor, at, lines * HASH_LINE_BYTES)] as const;
+  });
   if (step > 0 && !/^[0-9a-f]{16}\n$/.test(line)) throw damaged(dir, 'hashes.txt', `line ${step} is no hash`);
-  const end = metrics.lastIndexOf('\n') + 1;
-  const last = end > 0 ? parseMetric(dir, metrics, end) : undefined;
-  const evaluatedEnd =
-    metrics.indexOf('\n', Math.max(0, metrics.lastIndexOf('{"type":"epoch"', end - 1))) + 1;
-  const evaluated = last?.type === 'done' || end === 0 ? last : parseMetric(dir, metrics, evaluatedEnd);
+  const [last, evaluated] = withFile(dir, 'metrics.jsonl', (descriptor, size) => {
+    const lastLine = lastLineWith(descriptor, size, '');
+    const isDone = lastLine?.startsWith('{"type":"done"');
+    return [lastLine, isDone ? lastLine : lastLineWith(descriptor, size, '{"type":"epoch"')] as const;
+  });
   return {
-    isFinished: last?.type === 'done',
+    isFinished: last !== undefined && parseMetric(dir, last).type === 'done',
     step,
     hash: step > 0 ? line.trimEnd() : null,
-    testAccuracy: evaluated?.testAccuracy ?? null,
+    testAccuracy: (evaluated !== undefined && parseMetric(dir, evaluated).testAccuracy) || null,
   };
 }
 
-/** The line of metrics.jsonl that ends before `end`. */
-function parseMetric(dir: string, metrics: string, end: number): v.InferOutput<typeof metricSchema> {
-  const line = metrics.slice(metrics.lastIndexOf('\n', end - 2) + 1, end);
+function withFile<T>(dir: string, name: string, read: (descriptor: number, size: number) => T): T {
+  let descriptor: number;
+  try {
+    descriptor = openSync(join(dir, name), 'r');
+  } catch (error) {
+    throw damaged(dir, name, messageOf(error));
+  }
+  try {
+    return read(descriptor, fstatSync(descriptor).size);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** The last whole line that begins so; looked for from the end, since a long run's file exceeds what a string can hold. */
+function lastLineWith(descriptor: number, size: number, beginning: string): string | undefined {
+  const pieceBytes = 1_048_576;
+  let later = '';
+  for (let end = size; end > 0; end -= pieceBytes) {
+    const from = Math.max(0, end - pieceBytes);
+    // What stands behind the last line end is no whole line; what stands before the first may begin further up.
+    const lines = (readText(descriptor, from, end) + later).split('\n');
+    const whole = lines.slice(from === 0 ? 0 : 1, -1);
+    const found = whole.findLast(line => line.startsWith(beginning));
+    if (found !== undefined) return found;
+    later = lines.length > 1 ? `${lines[0]}\n` : lines[0];
+  }
+  return undefined;
+}
+
+function readText(descriptor: number, from: number, end: number): string {
+  const bytes = Buffer.alloc(end - from);
+  const length = readSync(descriptor, bytes, 0, bytes.length, from);
+  return bytes.toString('latin1', 0, length);
+}
+
+function parseMetric(dir: string, line: string): v.InferOutput<typeof metricSchema> {
   try {
     return v.parse(metricSchema, JSON.parse(line));
   } catch {
     throw damaged(dir, 'metrics.jsonl', `it has the line ${JSON.stringify(line.slice(0, 60))}`);
-  }
-}
-
-function readText(dir: string, name: string): string {
-  try {
-    return readFileSync(join(dir, name), 'latin1');
-  } catch (error) {
-    throw damaged(dir, name, messageOf(error));
   }
 }
 

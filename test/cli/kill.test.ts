@@ -96,6 +96,18 @@ for (let kill = 0; kill < KILLS; kill++) {
   });
 }
 
+test('a run that is killed before it has a config is begun again in the same folder', async () => {
+  await inTemporaryFolder(async cwd => {
+    const args = [...job, '--out', 'run'];
+    const env = { LOCKSTEP_TEST_KILL: 'config 1', NODE_OPTIONS: preload };
+    const killed = await lockstep(args, { cwd, env });
+    assert.deepEqual([killed.code, killed.stdout], [null, '']);
+    const { code, stdout, stderr } = await lockstep(args, { cwd });
+    assert.equal(code, 0, stderr);
+    assert.deepEqual(finishedRun(stdout), await uninterrupted());
+  });
+});
+
 test('a second process does not get a run that is at work', async () => {
   await inTemporaryFolder(async cwd => {
     let second: ReturnType<typeof lockstep> | undefined;

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -72,10 +72,36 @@ test('a process that has the number of a dead one is not taken for it', { skip: 
   lockFolder(dir)();
 });
 
+test(
+  'a process that was killed and that nobody waits for holds nothing',
+  { skip: skipWithoutProc() },
+  async t => {
+    const dir = temporary(t);
+    // The shell's child takes the lock; the shell becomes a program that never waits for it.
+    const code = `import { lockFolder } from '${import.meta.resolve('#dist/coordinator/folder-lock.js')}'; lockFolder(${JSON.stringify(dir)}); console.log(process.pid); process.stdin.resume();`;
+    const shell = spawn(
+      'sh',
+      ['-c', '"$0" --input-type=module --eval "$1" <&3 & exec sleep 1000', process.execPath, code],
+      {
+        stdio: ['ignore', 'pipe', 'inherit', 'pipe'],
+      },
+    );
+    const [line]: Buffer[] = await once(shell.stdout!, 'data');
+    assert.equal(isLocked(dir), true);
+    process.kill(Number(line.toString()), 'SIGKILL');
+    while (readFileSync(`/proc/${Number(line.toString())}/stat`, 'latin1').split(') ')[1]?.[0] !== 'Z');
+    assert.equal(isLocked(dir), false);
+    lockFolder(dir)();
+    shell.kill('SIGKILL');
+    await once(shell, 'close');
+  },
+);
+
 test('a lock from another host is believed, and an unreadable one is not', t => {
   const dir = temporary(t);
   writeFileSync(join(dir, 'lock-1'), JSON.stringify({ host: 'elsewhere', pid: 1, startTicks: null }));
   assert.throws(() => lockFolder(dir), { message: /Process 1 on elsewhere .* remove the files lock-\*/ });
+  rmSync(join(dir, 'lock-1'));
   writeFileSync(join(dir, 'lock-2'), 'no JSON');
   lockFolder(dir)();
 });

@@ -1,7 +1,8 @@
 // The run folder: what it holds, which folders it takes, and coded errors where there is none to be had.
 
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
@@ -66,7 +67,15 @@ test('config, metrics, hashes and weights are in the folder as they were given',
 });
 
 test('a folder that holds anything is refused with LOCKSTEP_RUN_EXISTS and left as it is', t => {
-  for (const name of ['config.json', '.hidden', 'notes.txt']) {
+  for (const name of [
+    'config.json',
+    '.hidden',
+    'notes.txt',
+    'movie.part',
+    'checkpoints',
+    'metrics.jsonl',
+    'lock',
+  ]) {
     const dir = temporary(t);
     writeFileSync(join(dir, name), 'mine');
     assert.throws(() => create(t, dir), {
@@ -144,6 +153,40 @@ test('too little space for checkpoints is found before anything is written, and 
   folder.checkSpace(1);
   folder.abandon();
   assert.equal(existsSync(dir), false);
+});
+
+test('what a start leaves that is killed before its config is written can be begun again', t => {
+  const dir = join(temporary(t), 'run');
+  mkdirSync(dir);
+  for (const name of ['lock-3', 'lock.77.part', 'config.json.part']) writeFileSync(join(dir, name), '{}');
+  assert.equal(create(t, dir).dir, dir);
+});
+
+test('a start that fails leaves the folder as it was, and no lock of a living process', t => {
+  const dir = join(temporary(t), 'run');
+  mkdirSync(dir);
+  mkdirSync(join(dir, 'config.json.part'));
+  assert.throws(() => create(t, dir), { code: 'LOCKSTEP_RUN_FOLDER' });
+  assert.deepEqual(readdirSync(dir), ['config.json.part']);
+  rmSync(join(dir, 'config.json.part'), { recursive: true });
+  const folder = RunFolder.create(dir, 'mlp', {});
+  writeFileSync(join(dir, 'mine.txt'), 'mine');
+  folder.abandon();
+  assert.deepEqual(readdirSync(dir), ['mine.txt']);
+});
+
+test('processes that make folders in one new folder at the same moment all get theirs', async t => {
+  const dir = temporary(t);
+  const code = `
+    import { RunFolder } from '${import.meta.resolve('#dist/coordinator/run-folder.js')}';
+    for (let i = 0; i < 40; i++) {
+      const out = ${JSON.stringify(dir)} + '/sweep-' + i + '/' + process.pid;
+      RunFolder.create(out, 'mlp', {}).close();
+    }`;
+  const ends = Array.from({ length: 3 }, () =>
+    once(spawn(process.execPath, ['--input-type=module', '--eval', code], { stdio: 'inherit' }), 'exit'),
+  );
+  for (const end of await Promise.all(ends)) assert.deepEqual(end, [0, null]);
 });
 
 /** The folders, relative to `dir`, that a process working in `dir` makes for runs of these names; or the error's code. */

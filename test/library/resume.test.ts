@@ -5,6 +5,7 @@ import {
   appendFileSync,
   copyFileSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -331,4 +332,17 @@ test('a dataset that is not what the types say is refused by name', async () => 
     const options: object = { ...tiny, dataset: { ...tiny.dataset, ...change } };
     await assert.rejects(train(options), { code: 'LOCKSTEP_DATA_FORMAT', message });
   }
+});
+
+test('a checkpoint that cannot be read is like a damaged one', async () => {
+  await inTemporaryFolder(async dir => {
+    const whole = await uninterrupted(dir);
+    const out = join(dir, 'run');
+    await trainUntil({ ...tiny, out }, 12);
+    const [newest] = checkpointsIn(out).slice(-1);
+    rmSync(join(out, 'checkpoints', newest));
+    mkdirSync(join(out, 'checkpoints', newest));
+    await train({ resume: out, dataset: tiny.dataset });
+    assert.deepEqual(keptIn(out), whole);
+  });
 });

@@ -125,7 +125,7 @@ const spoilers: Record<string, [(run: string) => void, RegExp]> = {
   'no hashes': [run => rmSync(join(run, 'hashes.txt')), /hashes\.txt cannot be used: ENOENT/],
   'a line of metrics that is none': [
     run => appendFileSync(join(run, 'metrics.jsonl'), 'what\n'),
-    /metrics\.jsonl cannot be used: it has the line "what\\n"\.$/,
+    /metrics\.jsonl cannot be used: it has the line "what"\.$/,
   ],
   'hashes that are none': [
     run => writeFileSync(join(run, 'hashes.txt'), 'no hash at all, and more'),
