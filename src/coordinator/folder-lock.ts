@@ -39,7 +39,7 @@ export function lockFolder(dir: string): () => void {
     const mine = Math.max(0, ...found) + 1;
     const path = join(dir, `lock-${mine}`);
     writeFileSync(apart, content);
-    const isMade = tryLink(apart, path);
+    const isMade = tryLink(apart, path) ?? tryWrite(path, content);
     rmSync(apart, { force: true });
     if (!isMade) continue;
     const other = rivalOf(dir, mine);
@@ -91,9 +91,22 @@ function readOwner(dir: string, n: number): Owner | undefined {
   }
 }
 
-function tryLink(from: string, to: string): boolean {
+/** Whether the name was free; undefined where the disk knows no links. */
+function tryLink(from: string, to: string): boolean | undefined {
   try {
     linkSync(from, to);
+    return true;
+  } catch (error) {
+    if (isCode(error, 'EEXIST')) return false;
+    if (['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'].some(code => isCode(error, code))) return undefined;
+    throw error;
+  }
+}
+
+/** The second best: for a moment the file has its name and no content yet. */
+function tryWrite(path: string, content: string): boolean {
+  try {
+    writeFileSync(path, content, { flag: 'wx' });
     return true;
   } catch (error) {
     if (isCode(error, 'EEXIST')) return false;

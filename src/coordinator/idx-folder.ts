@@ -109,7 +109,7 @@ function few(names: readonly string[]): string {
 }
 
 /**
- * The dataset of a folder. There are as many classes as the largest label of both sets says, `labelOffset` taken off.
+ * The dataset of a folder. There are as many classes as the largest training label says, `labelOffset` taken off.
  * @throws LOCKSTEP_DATA_MISSING, LOCKSTEP_DATA_AMBIGUOUS, LOCKSTEP_DATA_FORMAT, LOCKSTEP_MEMORY
  */
 export function loadIdxFolder(dir: string, labelOffset: number): Dataset {
@@ -137,7 +137,13 @@ export function loadIdxFolder(dir: string, labelOffset: number): Dataset {
     return { images: images.bytes, labels: Uint8Array.from(labels, label => label - labelOffset) };
   };
   const [train, test] = [set('train'), set('test')];
-  const classes = 1 + Math.max(largestOf(train.labels), largestOf(test.labels));
+  const classes = 1 + largestOf(train.labels);
+  const unknown = test.labels.findIndex(label => label >= classes);
+  if (unknown >= 0) {
+    const found = `label ${test.labels[unknown] + labelOffset} at sample ${unknown}`;
+    const expected = `labels up to ${classes - 1 + labelOffset}, the largest in ${paths.train.labels}`;
+    fail(paths.test.labels, expected, found);
+  }
   return createDataset({
     name: basename(resolve(dir)),
     shape: { height, width, channels: 1 },

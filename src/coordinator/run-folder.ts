@@ -21,6 +21,7 @@ import {
 import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { LockstepError, messageOf } from '../shared/errors.js';
+import { integer } from '../shared/format.js';
 import { formatHash } from '../shared/hash.js';
 import type { Job } from '../shared/settings.js';
 import { beginning, decodeCheckpoint, type TrainingState } from './checkpoint.js';
@@ -104,9 +105,10 @@ export class RunFolder {
     const neededBytes = (toCome + 1) * checkpointBytes;
     const freeBytes = explain(this.dir, () => freeBytesOf(this.dir));
     if (freeBytes < neededBytes) {
-      throw folderError(
-        this.dir,
-        `its checkpoints need ${mebibytes(neededBytes)}, and the disk has ${mebibytes(freeBytes)} free`,
+      throw new LockstepError(
+        'LOCKSTEP_RUN_FOLDER',
+        `The disk of the run folder ${this.dir} has ${kibibytes(freeBytes)} free, and checkpoints need ` +
+          `${kibibytes(neededBytes)}: free some space, or name another folder with --out.`,
       );
     }
   }
@@ -280,8 +282,8 @@ function parseMetric(line: string): { type: string; step: number } | null | unde
   }
 }
 
-function mebibytes(bytes: number): string {
-  return `${Math.ceil(bytes / 1_048_576)} MiB`;
+function kibibytes(bytes: number): string {
+  return `${integer(bytes / 1024)} KiB`;
 }
 
 function stepOf(name: string): number {

@@ -10,7 +10,7 @@ import { RunFolder } from '../coordinator/run-folder.js';
 import type { TensorValues } from '../coordinator/safetensors.js';
 import { isFinished, readRunConfig, runConfig } from '../coordinator/stored-run.js';
 import { systemClock } from '../shared/clock.js';
-import { datasetFromArrays, type Dataset, type DatasetContent } from '../shared/dataset.js';
+import { datasetFromArrays, emptyClasses, type Dataset, type DatasetContent } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import type { RunEventBody } from '../shared/events.js';
 import { parseFault, type Fault } from '../shared/faults.js';
@@ -117,7 +117,7 @@ async function startNode(
   const threads = job.settings.workers === 'auto' ? cores : job.settings.workers;
   folder.checkSpace(encodeCheckpoint(job, from).length);
   emit({ type: 'start', ...describeStart(begun, threads) }, from.step);
-  for (const message of [...damaged, ...warnings(chosen, job, threads, fault)]) {
+  for (const message of [...damaged, ...warnings(chosen, begun, threads, fault)]) {
     emit({ type: 'warning', message });
   }
   return createPool({
@@ -227,11 +227,19 @@ function describeStart({ job, dataset, folder, from }: Begun, workers: number) {
 
 function warnings(
   chosen: Partial<TrainSettings>,
-  { lanes, settings }: Job,
+  { job, dataset }: Begun,
   threads: number,
   fault: Fault | undefined,
 ): string[] {
+  const { lanes, settings } = job;
   const found: string[] = [];
+  const empty = emptyClasses(dataset);
+  if (empty.length > 0) {
+    found.push(
+      `${plural(empty.length, 'class', 'classes')} of ${dataset.classes} have no training images ` +
+        `(${empty.slice(0, 10).join(', ')}${empty.length > 10 ? ', ...' : ''}): is a label wrong?`,
+    );
+  }
   for (const name of ['momentum', 'nesterov'] as const) {
     if (chosen[name] !== undefined && settings.optimizer !== 'sgd') {
       found.push(`The setting ${name} is of the optimizer sgd; it has no effect with ${settings.optimizer}.`);

@@ -74,7 +74,7 @@ export function openRun(dir: string): TrainedRun {
 }
 
 /**
- * The data that are chosen, or else the run's.
+ * The data that are chosen, or else the run's; they may lack the last classes.
  * @throws LOCKSTEP_BAD_SETTING, LOCKSTEP_DATA_MISSING if the run was trained on arrays and none are given,
  * LOCKSTEP_DATA_SHAPE, what reading data throws
  */
@@ -102,7 +102,7 @@ export function openData(run: TrainedRun, { data, labelOffset, dataset: content 
   });
   const dataset = content ? datasetFromArrays(content) : loadData(chosen.data, chosen.labelOffset);
   const { shape, classes } = dataset;
-  if (formatShape(shape) !== formatShape(own.shape) || classes !== own.classes) {
+  if (formatShape(shape) !== formatShape(own.shape) || classes > own.classes) {
     throw new LockstepError(
       'LOCKSTEP_DATA_SHAPE',
       `${dataset.name} has images of ${formatShape(shape)} in ${classes} classes, and the model of ${runDir} was ` +
@@ -112,7 +112,7 @@ export function openData(run: TrainedRun, { data, labelOffset, dataset: content 
   if (isOwn && dataset.digest !== own.digest) {
     run.warnings.push(`The data (digest ${dataset.digest}) are no longer those that the run was trained on.`);
   }
-  return dataset;
+  return { ...dataset, classes: own.classes };
 }
 
 /** Exact sums and all logits over `test`, by the pool that trains; the bits are those of the run's own evaluation. */

@@ -76,7 +76,9 @@ export function startTraining(
     for (const queue of queues) queue.push(event);
   };
   const promise = Promise.resolve().then(() => work(emit, stop.signal));
+  let isEnded = false;
   const end = (): void => {
+    isEnded = true;
     callerSignal?.removeEventListener('abort', abort);
     for (const queue of queues) queue.end(promise);
   };
@@ -90,6 +92,7 @@ export function startTraining(
         abort();
       });
       queues.add(queue);
+      if (isEnded) queue.end(promise);
       return queue;
     },
   });

@@ -28,15 +28,18 @@ const extent = v.pipe(
   v.maxValue(65_536, 'at most 65536'),
 );
 const bytes = v.instance(Uint8Array, 'a Uint8Array');
-const labelledImages = v.object({ images: bytes, labels: bytes });
+const labelledImages = v.object({ images: bytes, labels: bytes }, 'an object with images and labels');
 
-const datasetContentSchema = v.object({
-  name: v.optional(v.string('a text'), 'arrays'),
-  shape: v.object({ height: extent, width: extent, channels: extent }),
-  classes: v.pipe(extent, v.maxValue(256, 'at most 256')),
-  train: labelledImages,
-  test: labelledImages,
-});
+const datasetContentSchema = v.object(
+  {
+    name: v.optional(v.string('a text'), 'arrays'),
+    shape: v.object({ height: extent, width: extent, channels: extent }, 'height, width and channels'),
+    classes: v.pipe(extent, v.maxValue(256, 'at most 256')),
+    train: labelledImages,
+    test: labelledImages,
+  },
+  'an object with shape, classes, train and test',
+);
 
 /** A dataset as a caller of the library hands it over. */
 export type DatasetContent = Omit<Dataset, 'digest' | 'name'> & { readonly name?: string };
@@ -79,6 +82,12 @@ export function createDataset(content: Omit<Dataset, 'digest'>): Dataset {
   }
   const digests = [train.images, train.labels, test.images, test.labels].map(sha256);
   return { ...content, digest: sha256(canonicalJson({ shape, classes, digests })) };
+}
+
+/** Classes of which there is nothing to learn from. */
+export function emptyClasses({ classes, train }: Dataset): number[] {
+  const seen = new Set(train.labels);
+  return Array.from({ length: classes }, (_, label) => label).filter(label => !seen.has(label));
 }
 
 /** A pixel byte b means b * scale - shift: mean 0, variance 1 over the training set. */

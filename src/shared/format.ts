@@ -9,8 +9,8 @@ export function percent(fraction: number, digits = 2): string {
   return `${(fraction * 100).toFixed(digits)} %`;
 }
 
-export function plural(count: number, noun: string): string {
-  return `${integer(count)} ${noun}${count === 1 ? '' : 's'}`;
+export function plural(count: number, noun: string, nouns = `${noun}s`): string {
+  return `${integer(count)} ${count === 1 ? noun : nouns}`;
 }
 
 type Defined<T> = { [Key in keyof T]?: Exclude<T[Key], undefined> };

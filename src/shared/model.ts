@@ -75,18 +75,21 @@ const layerSpecSchema = v.variant('type', [
 const nameExpected = 'letters, digits, dots, dashes and underscores';
 
 /** The only definition of the format of models; `docs/model.schema.json` is made from it. */
-export const modelSpecSchema = v.strictObject({
-  name: v.pipe(
-    v.string(nameExpected),
-    v.regex(/^[\w.-]+$/, nameExpected),
-    v.description(`Names the run's folder; by default the file's name: ${nameExpected}`),
-  ),
-  layers: v.pipe(
-    v.array(layerSpecSchema, 'a list of layers'),
-    v.minLength(1, 'a list of at least one layer'),
-    v.description('From the image to one output for each class'),
-  ),
-});
+export const modelSpecSchema = v.strictObject(
+  {
+    name: v.pipe(
+      v.string(nameExpected),
+      v.regex(/^[\w.-]+$/, nameExpected),
+      v.description(`Names the run's folder; by default the file's name: ${nameExpected}`),
+    ),
+    layers: v.pipe(
+      v.array(layerSpecSchema, 'a list of layers'),
+      v.minLength(1, 'a list of at least one layer'),
+      v.description('From the image to one output for each class'),
+    ),
+  },
+  'an object with name and layers',
+);
 
 export type LayerSpec = v.InferOutput<typeof layerSpecSchema>;
 export type ModelSpec = v.InferOutput<typeof modelSpecSchema>;
@@ -154,9 +157,11 @@ export function compileModel(spec: ModelSpec, input: Shape, classes: number): Mo
     counts.set(prefix, count);
     const name = `${prefix}${count}`;
     const fail = (need: string): never => {
+      const { height, width, channels } = shape;
+      const got = layerSpec.type === 'dense' ? formatShape(shape) : `${height} x ${width} x ${channels}`;
       throw new LockstepError(
         'LOCKSTEP_MODEL_SHAPE',
-        `Layer ${name} (number ${layers.length + 1} of model ${spec.name}) gets ${formatShape(shape)} and needs ${need}.`,
+        `Layer ${name} (number ${layers.length + 1} of model ${spec.name}) gets ${got} and needs ${need}.`,
       );
     };
     const output = outputShape(layerSpec, shape, fail);

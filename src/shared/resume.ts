@@ -40,9 +40,7 @@ export function checkResume(
   for (const [name, targets] of typedEntries(decides)) {
     if (chosen[name] === undefined || chosen[name] === stored.settings[name]) continue;
     if (targets!.some(target => changed.has(target))) {
-      refuse(
-        `Setting ${name} is ${show(chosen[name])}, and the run was begun with ${show(stored.settings[name])}.`,
-      );
+      refuse(difference(name, chosen, stored.settings));
     }
   }
   if (changed.has('datasetDigest')) {
@@ -52,6 +50,21 @@ export function checkResume(
   }
   if (changed.has('layers')) refuse('The model has other layers than the run was begun with.');
   refuse(`This version computes other bits than the one that began the run (${[...changed].join(', ')}).`);
+}
+
+/** Batch and leaf must suit each other, so a change of one is refused before they are compared. */
+export function refuseOtherBatch(stored: TrainSettings, chosen: Partial<TrainSettings>): void {
+  for (const name of ['batch', 'leaf'] as const) {
+    if (chosen[name] !== undefined && chosen[name] !== stored[name]) refuse(difference(name, chosen, stored));
+  }
+}
+
+function difference(
+  name: keyof TrainSettings,
+  chosen: Partial<TrainSettings>,
+  stored: TrainSettings,
+): string {
+  return `Setting ${name} is ${show(chosen[name])}, and the run was begun with ${show(stored[name])}.`;
 }
 
 function refuse(what: string): never {

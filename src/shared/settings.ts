@@ -8,6 +8,7 @@ import { withoutUndefined } from './format.js';
 import { initialHash } from './hash.js';
 import { modelSpecSchema, type Model } from './model.js';
 import { isModelFile, presetNamed } from './presets.js';
+import { refuseOtherBatch } from './resume.js';
 import { defaultLeaf, Schedule } from './schedule.js';
 
 /** Schemas whose issues carry, as their message, what was expected. */
@@ -121,9 +122,10 @@ export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
 
 /**
  * The settings of a resumed run: chosen, then those that it was begun with.
- * @throws LOCKSTEP_BAD_SETTING naming the setting.
+ * @throws LOCKSTEP_BAD_SETTING, LOCKSTEP_RESUME_SETTING naming the setting.
  */
 export function resumedSettings(stored: TrainSettings, chosen: Partial<TrainSettings>): TrainSettings {
+  refuseOtherBatch(stored, chosen);
   return checkSettings({ ...stored, ...withoutUndefined(chosen) });
 }
 

@@ -80,14 +80,16 @@ test('files are found by their words, in any case, beside others and folders', t
   assert.equal(loadIdxFolder(dir, 0).digest, loadIdxFolder(folderWith(t, ten), 0).digest);
 });
 
-test('the largest label of either set gives the classes', t => {
-  const classes = (train: number[], tests: number[]): number =>
-    loadIdxFolder(folderWith(t, dataFiles(train, tests)), 0).classes;
-  assert.equal(classes([0, 61], [0]), 62);
-  assert.equal(classes([0, 3], [9]), 10);
-  assert.equal(classes([5, 7], [6]), 8);
-  assert.equal(classes([0, 255], [1]), 256);
-  assert.equal(classes([0], [0]), 1);
+test('the largest training label gives the classes, and a larger test label is refused', t => {
+  const classes = (train: number[], tests: number[], offset = 0) =>
+    loadIdxFolder(folderWith(t, dataFiles(train, tests)), offset).classes;
+  assert.equal(classes([0, 3, 1], [0, 1]), 4);
+  assert.equal(classes([1, 4, 2], [1, 2], 1), 4);
+  assert.throws(() => classes([1, 4, 2], [1, 200], 1), {
+    code: 'LOCKSTEP_DATA_FORMAT',
+    message:
+      /t10k-labels.*expected labels up to 4, the largest in .*train-labels.*, found label 200 at sample 1\.$/,
+  });
 });
 
 test('the label offset is taken off: labels from 1 become those from 0', t => {

@@ -148,7 +148,7 @@ test('too little space for checkpoints is found before anything is written, and 
   const folder = RunFolder.create(dir, 'mlp', {});
   assert.throws(() => folder.checkSpace(2 ** 60), {
     code: 'LOCKSTEP_RUN_FOLDER',
-    message: /its checkpoints need \d+ MiB, and the disk has \d+ MiB free/,
+    message: /has [\d,]+ KiB free, and checkpoints need [\d,]+ KiB: free some space/,
   });
   folder.checkSpace(1);
   folder.abandon();

@@ -166,6 +166,7 @@ const changes = [
   { change: { seed: 2 }, message: /Setting seed is 2, and the run was begun with 1/ },
   { change: { lr: 0.5 }, message: /Setting lr is 0\.5/ },
   { change: { batch: 48 }, message: /Setting batch is 48/ },
+  { change: { batch: 25 }, message: /Setting batch is 25, and the run was begun with 24/ },
   { change: { leaf: 6 }, message: /Setting leaf is 6, and the run was begun with 3/ },
   { change: { optimizer: 'sgd' }, message: /Setting optimizer is sgd/ },
   { change: { epochs: 4 }, message: /Setting epochs is 4, and the run was begun with 3/ },

@@ -128,3 +128,14 @@ test("MNIST's files in a folder give MNIST's bits, and the run keeps where they 
   const config = JSON.parse(readFileSync(join(result.runDir, 'config.json'), 'utf8'));
   assert.deepEqual([config.settings.data, config.settings.labelOffset], [data, 0]);
 });
+
+test('classes without training images are said', async t => {
+  const data = folderWith(t, dataFiles([0, 3, 200], [0, 3]));
+  const warnings: string[] = [];
+  const training = train({ model: 'mlp', data, epochs: 1, workers: 1, out: join(folderWith(t, {}), 'run') });
+  for await (const event of training) if (event.type === 'warning') warnings.push(event.message);
+  assert.match(
+    warnings[0],
+    /^198 classes of 201 have no training images \(1, 2, 4, .*, \.\.\.\): is a label wrong\?$/,
+  );
+});

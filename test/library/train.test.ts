@@ -80,6 +80,17 @@ test('every reader of the events gets all of them, and the promise needs no read
   });
 });
 
+test('a loop that begins when the training has ended ends, with what the training ended with', async () => {
+  await inTemporaryFolder(async dir => {
+    const training = train({ ...short, out: join(dir, 'run') });
+    await training;
+    assert.deepEqual(await eventsOf(training), []);
+    const failing = train({ ...short, batch: 0 });
+    await assert.rejects(failing, { code: 'LOCKSTEP_BAD_SETTING' });
+    await assert.rejects(eventsOf(failing), { code: 'LOCKSTEP_BAD_SETTING' });
+  });
+});
+
 test('leaving the loop ends the training, saved; what is thrown in the loop is thrown by it', async () => {
   await inTemporaryFolder(async dir => {
     const out = join(dir, 'run');
