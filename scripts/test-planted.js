@@ -31,7 +31,7 @@ const faults = [
       { file: 'kernels/exact.ts', from: 'f64x2.sub(f64x2.add(high, rounder), rounder)', to: 'high' },
       {
         file: 'kernels/exact.ts',
-        from: /f64x2\.add\(v128\.load\(sum(, 16)?\), (low|high|v128\.load\(part\))\)/g,
+        from: /f64x2\.add\(v128\.load\((base|a)(, 16)?\), (low|high|v128\.load\(b\))\)/g,
         to: 'f64x2.promote_low_f32x4(f32x4.demote_f64x2_zero($&))',
       },
     ],

@@ -44,9 +44,15 @@ test('62 classes have a table and their most confused pairs; other data are said
     assert.match(stdout, /\nThe 10 most confused of \d\d pairs:\n/);
     assert.doesNotMatch(stdout, /How often each class/);
 
-    const refused = await lockstep(['eval', 'run', '--data', folderWith(t, dataFiles([1], [0]))], { cwd });
+    const fewer = await lockstep(['eval', 'run', '--data', folderWith(t, dataFiles([1, 0], [0, 1, 1]))], {
+      cwd,
+    });
+    assert.equal(fewer.code, 0);
+    assert.match(fewer.stdout, /\n3 test images of /);
+    const more = folderWith(t, dataFiles(cyclicLabels(63, 63), [0]));
+    const refused = await lockstep(['eval', 'run', '--data', more], { cwd });
     assert.equal(refused.code, 1);
-    assert.match(refused.stderr, /^LOCKSTEP_DATA_SHAPE: .* has images of 28 x 28 x 1 in 2 classes/);
+    assert.match(refused.stderr, /^LOCKSTEP_DATA_SHAPE: .* has images of 28 x 28 x 1 in 63 classes/);
   });
 });
 
