@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { existingFolder, freeBytesOf, tryToWrite } from '../coordinator/disk.js';
-import { loadMnist } from '../coordinator/mnist.js';
+import { loadMnist, mnistClasses, mnistShape } from '../coordinator/mnist.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { compileModel } from '../shared/model.js';
 import { presetSpec } from '../shared/presets.js';
@@ -96,8 +96,7 @@ async function gather(runsDir: string, supportedNode: string): Promise<Facts> {
 
 /** Beside what threads share, each has a JavaScript engine of its own, and the main thread the dataset once more. */
 function neededMemoryBytes(threads: number): number {
-  const input = { height: 28, width: 28, channels: 1 };
-  const model = compileModel(presetSpec('lenet5', 10), input, 10);
+  const model = compileModel(presetSpec('lenet5', mnistClasses), mnistShape, mnistClasses);
   const samples = { train: 60_000, test: 10_000 };
   const { totalBytes, datasetBytes } = planMemory({ model, threads, leaf: 16, samples });
   return totalBytes + datasetBytes + (96 + 16 * threads) * 1_048_576;
