@@ -1,9 +1,10 @@
 // Anyone's IDX files: which four of a folder make a dataset, and what it is.
 
-import { readdirSync, statSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { createDataset, type Dataset, type LabelledImages, type SetName } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
+import { statsOf } from './disk.js';
 import {
   parseIdxImages,
   parseIdxLabels,
@@ -52,8 +53,7 @@ const roles = {
  */
 export function findIdxFiles(dir: string): IdxPaths {
   const entries = list(dir);
-  const isFolder = (name: string): boolean =>
-    statSync(join(dir, name), { throwIfNoEntry: false })?.isDirectory() ?? false;
+  const isFolder = (name: string): boolean => statsOf(join(dir, name))?.isDirectory() ?? false;
   const names = entries.filter(name => !isFolder(name));
   const missing = Object.values(roles)
     .flatMap(ofSet => Object.values(ofSet))

@@ -6,6 +6,7 @@ import {
   mkdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -150,5 +151,14 @@ test('a folder without runs has none, and one that is not there is an error', as
   await inTemporaryFolder(async dir => {
     assert.deepEqual(listRuns(dir), []);
     assert.throws(() => listRuns(join(dir, 'none')), { code: 'LOCKSTEP_RUN_MISSING', message: /ENOENT/ });
+  });
+});
+
+test('a link that leads nowhere is no run, and hides none', async () => {
+  await inTemporaryFolder(async dir => {
+    symlinkSync('loop', join(dir, 'loop'));
+    symlinkSync('nothing', join(dir, 'broken'));
+    await finished(join(dir, 'run'), 1000);
+    assert.equal(onlySummary(dir).dir, join(dir, 'run'));
   });
 });
