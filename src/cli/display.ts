@@ -148,6 +148,7 @@ function describeEpoch(event: EventOf<'epoch'>): string {
 
 function describeDone(event: EventOf<'done'>): string {
   const { threads } = event;
+  // A run that is resumed after its last step computes none.
   const leaves = threads.reduce((sum, thread) => sum + thread.leaves, 0);
   const shares = threads.map(thread => Math.round((100 * thread.leaves) / leaves));
   const byThread =
@@ -159,7 +160,7 @@ function describeDone(event: EventOf<'done'>): string {
       `test loss ${event.testLoss.toFixed(4)}, ${integer(event.imagesPerSecond)} images/s`,
     `  hash            ${event.hash}`,
     `  weights SHA-256 ${event.weightsSha256}`,
-    `  leaves          ${integer(leaves)}, by thread ${byThread}`,
+    `  leaves          ${integer(leaves)}${leaves > 0 ? `, by thread ${byThread}` : ''}`,
     `  kept in         ${event.runDir}`,
   ].join('\n');
 }
