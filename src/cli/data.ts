@@ -7,7 +7,7 @@ import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { describeData, type DataDescription, type Example } from '../library/index.js';
 import { SHARD_SAMPLES } from '../shared/shards.js';
 import type { Shape } from '../shared/shape.js';
-import { integer, percent } from './format.js';
+import { columnsOr, integer, percent } from './format.js';
 import { drawImage } from './picture.js';
 
 const flags = {
@@ -65,7 +65,7 @@ function toText(description: DataDescription): string {
     fileTable(description),
     classTable(description),
     shardTable(description),
-    pictures(examples, shape, process.stdout.columns || 80),
+    pictures(examples, shape, columnsOr(80)),
   ].join('\n');
 }
 

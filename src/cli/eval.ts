@@ -4,7 +4,15 @@ import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { evaluate, type ClassResult, type ConfusedPair, type Evaluation } from '../library/index.js';
-import { describeWeights, integer, percent, toWorkers, warningLines, withoutUndefined } from './format.js';
+import {
+  columnsOr,
+  describeWeights,
+  integer,
+  percent,
+  toWorkers,
+  warningLines,
+  withoutUndefined,
+} from './format.js';
 
 const flags = {
   data: {
@@ -49,7 +57,7 @@ export const evalCommand: CommandModule<object, Arguments> = {
   handler: async ({ run, data, labelOffset, workers, json }) => {
     const options = { data, labelOffset, workers: workers === undefined ? undefined : toWorkers(workers) };
     const evaluation = await evaluate(run, withoutUndefined(options));
-    const text = json ? JSON.stringify(evaluation) : describe(evaluation, process.stdout.columns ?? 80);
+    const text = json ? JSON.stringify(evaluation) : describe(evaluation, columnsOr(80));
     process.stdout.write(`${text}\n`);
   },
 };

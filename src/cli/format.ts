@@ -11,9 +11,9 @@ export { integer, percent, plural, withoutUndefined } from '../shared/format.js'
 
 export const modelHelp = `The model: ${presetNames.join(', ')}, or a file that ends with .json`;
 
-/** Of a terminal, which may not know (0); elsewhere what a wide one has. */
-export function columnsOf(stream: { readonly columns?: number }): number {
-  return stream.columns || 110;
+/** Of the terminal on standard output, which may not know (0) or not be there: then `otherwise`. */
+export function columnsOr(otherwise: number): number {
+  return process.stdout.columns || otherwise;
 }
 
 /** The value of --workers. @throws LOCKSTEP_BAD_SETTING */

@@ -3,7 +3,7 @@
 import colors from 'picocolors';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { predict, type Prediction, type Preparation } from '../library/index.js';
-import { describeWeights, percent, warningLines, withoutUndefined } from './format.js';
+import { columnsOr, describeWeights, percent, warningLines, withoutUndefined } from './format.js';
 import { drawImage } from './picture.js';
 
 const flags = {
@@ -51,9 +51,7 @@ export const predictCommand: CommandModule<object, Arguments> = {
     const isIndex = /^-?\d+$/.test(image);
     const options = withoutUndefined({ asIs, data, labelOffset });
     const prediction = await predict(run, isIndex ? Number(image) : image, options);
-    process.stdout.write(
-      json ? `${toJson(prediction)}\n` : `${describe(prediction, process.stdout.columns ?? 80)}\n`,
-    );
+    process.stdout.write(json ? `${toJson(prediction)}\n` : `${describe(prediction, columnsOr(80))}\n`);
   },
 };
 
