@@ -93,6 +93,7 @@ const positionalValues: Readonly<Record<string, readonly Values[]>> = {
   data: [files],
   eval: [runFolders],
   predict: [runFolders, files],
+  runs: [files],
   completion: [() => shells],
 };
 
