@@ -4,7 +4,7 @@
 import cliProgress, { MultiBar, type GenericFormatter, type SingleBar } from 'cli-progress';
 import colors from 'picocolors';
 import type { EventOf, RunEvent } from '../library/index.js';
-import { integer, percent, plural } from './format.js';
+import { integer, percent, plural, warningLine } from './format.js';
 import { progressLine } from './progress-line.js';
 
 export interface Display {
@@ -112,7 +112,7 @@ function describe(event: RunEvent): string | undefined {
     case 'done':
       return describeDone(event);
     case 'warning':
-      return `${colors.yellow('warning')}  ${event.message}`;
+      return warningLine(event.message);
     case 'thread-lost':
       return (
         `${colors.yellow('thread lost')}  thread ${event.thread} in phase ${event.phase} after step ${event.step}: ` +

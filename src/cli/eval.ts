@@ -1,6 +1,5 @@
 // `lockstep eval <run>`: how good a run's weights are, in all and for each class.
 
-import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { evaluate, type ClassResult, type ConfusedPair, type Evaluation } from '../library/index.js';
@@ -8,13 +7,15 @@ import {
   columnsOr,
   describeWeights,
   integer,
+  jsonFlag,
+  newTable,
   percent,
   toWorkers,
-  warningLines,
+  warningLine,
   withoutUndefined,
 } from './format.js';
 
-const flags = {
+export const evalFlags = {
   data: {
     type: 'string',
     requiresArg: true,
@@ -33,12 +34,10 @@ const flags = {
     describe: "Worker threads, or 'auto': one for each core",
     defaultDescription: 'auto',
   },
-  json: { type: 'boolean', default: false, describe: 'Print one JSON object' },
+  json: jsonFlag,
 } as const;
 
-export const evalFlags = flags;
-
-type Arguments = InferredOptionTypes<typeof flags> & { run: string };
+type Arguments = InferredOptionTypes<typeof evalFlags> & { run: string };
 
 export const evalCommand: CommandModule<object, Arguments> = {
   command: 'eval <run>',
@@ -46,7 +45,7 @@ export const evalCommand: CommandModule<object, Arguments> = {
   builder: (yargs): Argv<Arguments> =>
     yargs
       .positional('run', { type: 'string', demandOption: true, describe: 'The run folder' })
-      .options(flags)
+      .options(evalFlags)
       .example('$0 eval runs/lenet5-1', "On the test set of the run's own data")
       .example('$0 eval runs/lenet5-1 --data ./digits', 'On the test set of a folder of IDX files')
       .example('$0 eval runs/lenet5-1 --json', 'Everything, for a program to read')
@@ -68,20 +67,12 @@ function describe(evaluation: Evaluation, columns: number): string {
   const matrix = confusionMatrix(evaluation);
   const isReadable = matrix.every(line => line.length <= columns);
   return [
-    ...warningLines(warnings),
+    ...warnings.map(warningLine),
     describeWeights(evaluation),
     `${data}: loss ${loss.toFixed(4)}, accuracy ${colors.bold(percent(accuracy))}`,
     classTable(classes),
     ...(isReadable ? matrix : pairTable(confusedPairs)),
   ].join('\n');
-}
-
-function newTable(head: string[]) {
-  return new Table({
-    head,
-    colAligns: head.map(() => 'right'),
-    style: { head: [], border: [], compact: true },
-  });
 }
 
 function share(value: number | null): string {

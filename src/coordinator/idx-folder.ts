@@ -6,6 +6,7 @@ import { createDataset, type Dataset, type LabelledImages, type SetName } from '
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { statsOf } from './disk.js';
 import {
+  fail,
   parseIdxImages,
   parseIdxLabels,
   readIdxFile,
@@ -163,8 +164,4 @@ function smallestOf(labels: Uint8Array): number {
 
 function largestOf(labels: Uint8Array): number {
   return labels.reduce((largest, label) => Math.max(largest, label), 0);
-}
-
-function fail(path: string, expected: string, found: string): never {
-  throw new LockstepError('LOCKSTEP_DATA_FORMAT', `${path}: expected ${expected}, found ${found}.`);
 }
