@@ -7,6 +7,7 @@ import { availableParallelism, cpus, homedir, loadavg, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { fileURLToPath } from 'node:url';
+import { flagOf } from '../dist/shared/config.js';
 import { withoutUndefined } from '../dist/shared/format.js';
 import { BadUsage, lastLine, note, numberList, Stop, writeOutput } from './benchmark.js';
 
@@ -218,7 +219,7 @@ function trainLockstep({ model, workers, batch, epochs, recipe, seed }) {
 /** { lrSchedule: 'constant', evaluate: true } -> ['--lr-schedule', 'constant', '--evaluate'] */
 function flagsOf(values) {
   return Object.entries(withoutUndefined(values)).flatMap(([name, value]) => {
-    const flag = `--${name.replaceAll(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)}`;
+    const flag = `--${flagOf(name)}`;
     return value === true ? [flag] : [flag, String(value)];
   });
 }

@@ -1,7 +1,6 @@
 // `lockstep bench [model]`: how throughput scales, as a table, as JSON and as a figure.
 
 import { SingleBar } from 'cli-progress';
-import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import {
@@ -13,11 +12,21 @@ import {
   type Spread,
 } from '../library/index.js';
 import { openOutput, type Output } from '../report/output.js';
+import { flagOf } from '../shared/config.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { defaults, engineNames } from '../shared/settings.js';
-import { integer, modelHelp, percent, plural, withoutUndefined } from './format.js';
+import {
+  integer,
+  jsonFlag,
+  modelHelp,
+  newTable,
+  percent,
+  plural,
+  warningLine,
+  withoutUndefined,
+} from './format.js';
 
-const flags = {
+export const benchFlags = {
   workers: {
     type: 'string',
     requiresArg: true,
@@ -61,12 +70,10 @@ const flags = {
     defaultDescription: String(benchDefaults.measureMs),
   },
   figure: { type: 'string', requiresArg: true, describe: 'Write a figure to this SVG file' },
-  json: { type: 'boolean', describe: 'Print one JSON object' },
+  json: jsonFlag,
 } as const;
 
-export const benchFlags = flags;
-
-type Arguments = InferredOptionTypes<typeof flags> & { model: string | undefined };
+type Arguments = InferredOptionTypes<typeof benchFlags> & { model: string | undefined };
 
 export const benchCommand: CommandModule<object, Arguments> = {
   command: 'bench [model]',
@@ -74,7 +81,7 @@ export const benchCommand: CommandModule<object, Arguments> = {
   builder: (yargs): Argv<Arguments> =>
     yargs
       .positional('model', { type: 'string', describe: modelHelp, defaultDescription: benchDefaults.model })
-      .options(flags)
+      .options(benchFlags)
       .example('$0 bench', 'LeNet-5 with 1, 2, 4, ... workers')
       .example('$0 bench mlp --workers 1,2 --batch 64,512', 'Every number of workers with every batch')
       .example('$0 bench lenet5 --batch 512 --leaf 8,32,128 --figure scaling.svg', 'What the leaf changes')
@@ -120,8 +127,7 @@ function withFlagNames(error: unknown): unknown {
   const { code, message } = error;
   const named = message.replace(
     /^Setting (\w+)(\.\d+)? is/,
-    (_, name: string, item?: string) =>
-      `Setting --${name.replaceAll(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)} ${item ? 'holds' : 'is'}`,
+    (_, name: string, item?: string) => `Setting --${flagOf(name)} ${item ? 'holds' : 'is'}`,
   );
   return new LockstepError(code, named, { cause: error });
 }
@@ -161,19 +167,14 @@ function describe({ model, dataset, engine, cores, processor, ...result }: Bench
     rowTable(rows),
     ...advice.map(({ batch, leaf, text }) => (isOneGroup ? text : `Batch ${batch}, leaf ${leaf}: ${text}`)),
     'Batch and leaf decide the bits of the result, workers do not.',
-    ...warnings.map(message => `${colors.yellow('warning')}  ${message}`),
+    ...warnings.map(warningLine),
   ].join('\n');
 }
 
 function rowTable(rows: readonly BenchRow[]): string {
   const head = ['workers', 'batch', 'leaf', 'lanes', 'images/s', 'low - high', 'ms/step', 'efficiency'];
   const times = ['compute', 'wait', 'reduce', 'update', 'other'] as const;
-  const columns = [...head, ...times, 'of ceiling'];
-  const table = new Table({
-    head: columns,
-    colAligns: columns.map(() => 'right'),
-    style: { head: [], border: [], compact: true },
-  });
+  const table = newTable([...head, ...times, 'of ceiling']);
   for (const row of rows) {
     const { workers, batch, leaf, lanes, imagesPerSecond, stepMs, efficiency, shares, shareOfCeiling } = row;
     table.push([

@@ -7,6 +7,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { presetNames } from '../shared/presets.js';
+import { jsonFlag } from './format.js';
 
 const shells = ['bash', 'zsh'] as const;
 type Shell = (typeof shells)[number];
@@ -14,11 +15,9 @@ type Shell = (typeof shells)[number];
 /** The first word of the command line by which the scripts ask. */
 export const COMPLETE = '--complete';
 
-const flags = { json: { type: 'boolean', default: false, describe: 'Print one JSON object' } } as const;
+export const completionFlags = { json: jsonFlag } as const;
 
-export const completionFlags = flags;
-
-type Arguments = InferredOptionTypes<typeof flags> & { shell: Shell | undefined };
+type Arguments = InferredOptionTypes<typeof completionFlags> & { shell: Shell | undefined };
 
 export const completionCommand: CommandModule<object, Arguments> = {
   command: 'completion [shell]',
@@ -26,7 +25,7 @@ export const completionCommand: CommandModule<object, Arguments> = {
   builder: (yargs): Argv<Arguments> =>
     yargs
       .positional('shell', { choices: shells, describe: 'The shell', defaultDescription: '$SHELL, or bash' })
-      .options(flags)
+      .options(completionFlags)
       .example('source <($0 completion bash)', 'For this bash; in ~/.bashrc for every one')
       .example('source <($0 completion zsh)', 'For zsh, behind compinit in ~/.zshrc')
       .epilogue('It completes the command `lockstep`, which has to be on the path.'),
@@ -93,6 +92,7 @@ const positionalValues: Readonly<Record<string, readonly Values[]>> = {
   data: [files],
   eval: [runFolders],
   predict: [runFolders, files],
+  runs: [files],
   completion: [() => shells],
 };
 

@@ -1,28 +1,25 @@
 // `lockstep data [dir]`: what a dataset holds.
 
 import { basename } from 'node:path';
-import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { describeData, type DataDescription, type Example } from '../library/index.js';
 import { SHARD_SAMPLES } from '../shared/shards.js';
 import type { Shape } from '../shared/shape.js';
-import { integer, percent } from './format.js';
+import { columnsOr, integer, jsonFlag, newTable, percent } from './format.js';
 import { drawImage } from './picture.js';
 
-const flags = {
+export const dataFlags = {
   'label-offset': {
     type: 'number',
     requiresArg: true,
     default: 0,
     describe: 'The smallest label in the files: class 0',
   },
-  json: { type: 'boolean', default: false, describe: 'Print one JSON object' },
+  json: jsonFlag,
 } as const;
 
-export const dataFlags = flags;
-
-type Arguments = InferredOptionTypes<typeof flags> & { dir: string | undefined };
+type Arguments = InferredOptionTypes<typeof dataFlags> & { dir: string | undefined };
 
 export const dataCommand: CommandModule<object, Arguments> = {
   command: 'data [dir]',
@@ -34,7 +31,7 @@ export const dataCommand: CommandModule<object, Arguments> = {
         describe: 'A folder of four IDX files, gzipped or not',
         defaultDescription: 'MNIST',
       })
-      .options(flags)
+      .options(dataFlags)
       .example('$0 data', 'MNIST')
       .example('$0 data ./fashion', 'The IDX files of a folder')
       .example('$0 data ./letters --label-offset 1', 'Labels that begin at 1')
@@ -65,19 +62,21 @@ function toText(description: DataDescription): string {
     fileTable(description),
     classTable(description),
     shardTable(description),
-    pictures(examples, shape, process.stdout.columns || 80),
+    pictures(examples, shape, columnsOr(80)),
   ].join('\n');
-}
-
-function newTable(head: string[], colAligns: ('left' | 'right')[]) {
-  return new Table({ head, colAligns, style: { head: [], border: [], compact: true } });
 }
 
 function fileTable({ sets: { train, test } }: DataDescription): string {
   const table = newTable(['file', 'bytes', 'SHA-256'], ['left', 'right', 'left']);
   for (const { images, labels } of [train.files, test.files]) {
-    for (const { path, sizeBytes, sha256 } of [images, labels])
-      table.push([basename(path), integer(sizeBytes), sha256]);
+    for (const { path, sizeBytes, sha256 } of [images, labels]) {
+      // Whole it needs 107 columns; `--json` has it whole anyway.
+      table.push([
+        basename(path),
+        integer(sizeBytes),
+        columnsOr(110) < 107 ? `${sha256.slice(0, 12)}...` : sha256,
+      ]);
+    }
   }
   return table.toString();
 }

@@ -4,7 +4,7 @@
 import cliProgress, { MultiBar, type GenericFormatter, type SingleBar } from 'cli-progress';
 import colors from 'picocolors';
 import type { EventOf, RunEvent } from '../library/index.js';
-import { integer, percent, plural } from './format.js';
+import { integer, percent, plural, warningLine } from './format.js';
 import { progressLine } from './progress-line.js';
 
 export interface Display {
@@ -112,7 +112,7 @@ function describe(event: RunEvent): string | undefined {
     case 'done':
       return describeDone(event);
     case 'warning':
-      return `${colors.yellow('warning')}  ${event.message}`;
+      return warningLine(event.message);
     case 'thread-lost':
       return (
         `${colors.yellow('thread lost')}  thread ${event.thread} in phase ${event.phase} after step ${event.step}: ` +
@@ -148,6 +148,7 @@ function describeEpoch(event: EventOf<'epoch'>): string {
 
 function describeDone(event: EventOf<'done'>): string {
   const { threads } = event;
+  // A run that is resumed after its last step computes none.
   const leaves = threads.reduce((sum, thread) => sum + thread.leaves, 0);
   const shares = threads.map(thread => Math.round((100 * thread.leaves) / leaves));
   const byThread =
@@ -159,7 +160,7 @@ function describeDone(event: EventOf<'done'>): string {
       `test loss ${event.testLoss.toFixed(4)}, ${integer(event.imagesPerSecond)} images/s`,
     `  hash            ${event.hash}`,
     `  weights SHA-256 ${event.weightsSha256}`,
-    `  leaves          ${integer(leaves)}, by thread ${byThread}`,
+    `  leaves          ${integer(leaves)}${leaves > 0 ? `, by thread ${byThread}` : ''}`,
     `  kept in         ${event.runDir}`,
   ].join('\n');
 }

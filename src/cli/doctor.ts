@@ -3,20 +3,19 @@
 import colors from 'picocolors';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { doctor, type Check, type DoctorReport } from '../library/index.js';
+import { jsonFlag } from './format.js';
 import { untilSignal } from './signals.js';
 
-const flags = { json: { type: 'boolean', default: false, describe: 'Print one JSON object' } } as const;
+export const doctorFlags = { json: jsonFlag } as const;
 
-export const doctorFlags = flags;
-
-type Arguments = InferredOptionTypes<typeof flags>;
+type Arguments = InferredOptionTypes<typeof doctorFlags>;
 
 export const doctorCommand: CommandModule<object, Arguments> = {
   command: 'doctor',
   describe: 'Check this machine and train for a few seconds to see that its bits are right',
   builder: (yargs): Argv<Arguments> =>
     yargs
-      .options(flags)
+      .options(doctorFlags)
       .example('$0 doctor', 'What is here, what is missing, and what to do')
       .example('$0 doctor --json', 'The same for a program to read, or for a report')
       .epilogue(

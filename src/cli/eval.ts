@@ -1,12 +1,21 @@
 // `lockstep eval <run>`: how good a run's weights are, in all and for each class.
 
-import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { evaluate, type ClassResult, type ConfusedPair, type Evaluation } from '../library/index.js';
-import { describeWeights, integer, percent, toWorkers, warningLines, withoutUndefined } from './format.js';
+import {
+  columnsOr,
+  describeWeights,
+  integer,
+  jsonFlag,
+  newTable,
+  percent,
+  toWorkers,
+  warningLine,
+  withoutUndefined,
+} from './format.js';
 
-const flags = {
+export const evalFlags = {
   data: {
     type: 'string',
     requiresArg: true,
@@ -25,12 +34,10 @@ const flags = {
     describe: "Worker threads, or 'auto': one for each core",
     defaultDescription: 'auto',
   },
-  json: { type: 'boolean', default: false, describe: 'Print one JSON object' },
+  json: jsonFlag,
 } as const;
 
-export const evalFlags = flags;
-
-type Arguments = InferredOptionTypes<typeof flags> & { run: string };
+type Arguments = InferredOptionTypes<typeof evalFlags> & { run: string };
 
 export const evalCommand: CommandModule<object, Arguments> = {
   command: 'eval <run>',
@@ -38,7 +45,7 @@ export const evalCommand: CommandModule<object, Arguments> = {
   builder: (yargs): Argv<Arguments> =>
     yargs
       .positional('run', { type: 'string', demandOption: true, describe: 'The run folder' })
-      .options(flags)
+      .options(evalFlags)
       .example('$0 eval runs/lenet5-1', "On the test set of the run's own data")
       .example('$0 eval runs/lenet5-1 --data ./digits', 'On the test set of a folder of IDX files')
       .example('$0 eval runs/lenet5-1 --json', 'Everything, for a program to read')
@@ -49,7 +56,7 @@ export const evalCommand: CommandModule<object, Arguments> = {
   handler: async ({ run, data, labelOffset, workers, json }) => {
     const options = { data, labelOffset, workers: workers === undefined ? undefined : toWorkers(workers) };
     const evaluation = await evaluate(run, withoutUndefined(options));
-    const text = json ? JSON.stringify(evaluation) : describe(evaluation, process.stdout.columns ?? 80);
+    const text = json ? JSON.stringify(evaluation) : describe(evaluation, columnsOr(80));
     process.stdout.write(`${text}\n`);
   },
 };
@@ -60,20 +67,12 @@ function describe(evaluation: Evaluation, columns: number): string {
   const matrix = confusionMatrix(evaluation);
   const isReadable = matrix.every(line => line.length <= columns);
   return [
-    ...warningLines(warnings),
+    ...warnings.map(warningLine),
     describeWeights(evaluation),
     `${data}: loss ${loss.toFixed(4)}, accuracy ${colors.bold(percent(accuracy))}`,
     classTable(classes),
     ...(isReadable ? matrix : pairTable(confusedPairs)),
   ].join('\n');
-}
-
-function newTable(head: string[]) {
-  return new Table({
-    head,
-    colAligns: head.map(() => 'right'),
-    style: { head: [], border: [], compact: true },
-  });
 }
 
 function share(value: number | null): string {

@@ -1,6 +1,7 @@
-// How numbers and chosen values are put into words and options, for every command.
+// What commands have in common: flags, tables, and how numbers and chosen values are put into words and options.
 
 import { join, relative } from 'node:path';
+import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { WeightsSource } from '../library/index.js';
 import { LockstepError } from '../shared/errors.js';
@@ -9,11 +10,13 @@ import { presetNames } from '../shared/presets.js';
 
 export { integer, percent, plural, withoutUndefined } from '../shared/format.js';
 
+export const jsonFlag = { type: 'boolean', describe: 'Print one JSON object' } as const;
+
 export const modelHelp = `The model: ${presetNames.join(', ')}, or a file that ends with .json`;
 
-/** Of a terminal, which may not know (0); elsewhere what a wide one has. */
-export function columnsOf(stream: { readonly columns?: number }): number {
-  return stream.columns || 110;
+/** Of the terminal on standard output, which may not know (0) or not be there: then `otherwise`. */
+export function columnsOr(otherwise: number): number {
+  return process.stdout.columns || otherwise;
 }
 
 /** The value of --workers. @throws LOCKSTEP_BAD_SETTING */
@@ -41,6 +44,11 @@ export function describeWeights({
   return `${colors.bold(model)} after ${steps}: ${join(relative('.', runDir) || '.', file)}`;
 }
 
-export function warningLines(warnings: readonly string[]): string[] {
-  return warnings.map(message => `${colors.yellow('warning')}  ${message}`);
+export function warningLine(message: string): string {
+  return `${colors.yellow('warning')}  ${message}`;
+}
+
+/** A table with lines around its columns and none between its rows. */
+export function newTable(head: string[], colAligns: ('left' | 'right')[] = head.map(() => 'right')) {
+  return new Table({ head, colAligns, style: { head: [], border: [], compact: true } });
 }

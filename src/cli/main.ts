@@ -10,7 +10,7 @@ import { COMPLETE, complete, completionCommand, completionFlags, type CommandFla
 import { dataCommand, dataFlags } from './data.js';
 import { doctorCommand, doctorFlags } from './doctor.js';
 import { evalCommand, evalFlags } from './eval.js';
-import { columnsOf } from './format.js';
+import { columnsOr } from './format.js';
 import { modelCommand, modelFlags } from './model.js';
 import { predictCommand, predictFlags } from './predict.js';
 import { runsCommand, runsFlags } from './runs.js';
@@ -79,7 +79,7 @@ async function obey(): Promise<void> {
     .recommendCommands()
     .strict()
     .parserConfiguration({ 'duplicate-arguments-array': false, 'boolean-negation': false })
-    .wrap(Math.min(110, columnsOf(process.stdout)))
+    .wrap(Math.min(110, columnsOr(110)))
     .fail((message: string | null, error: Error | undefined) => {
       // yargs passes on what a command threw, and its own YError, which is bad usage too.
       if (error && error.name !== 'YError') throw error;

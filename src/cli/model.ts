@@ -1,12 +1,11 @@
 // `lockstep model NAME`: the layer table of a preset or of a model file.
 
-import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { describeModel, type ModelDescription } from '../library/index.js';
-import { integer, modelHelp } from './format.js';
+import { integer, jsonFlag, modelHelp, newTable } from './format.js';
 
-const flags = {
+export const modelFlags = {
   data: {
     type: 'string',
     requiresArg: true,
@@ -19,12 +18,10 @@ const flags = {
     describe: 'Its smallest label',
     defaultDescription: '0',
   },
-  json: { type: 'boolean', describe: 'Print one JSON object' },
+  json: jsonFlag,
 } as const;
 
-type Arguments = InferredOptionTypes<typeof flags> & { name: string };
-
-export const modelFlags = flags;
+type Arguments = InferredOptionTypes<typeof modelFlags> & { name: string };
 
 export const modelCommand: CommandModule<object, Arguments> = {
   command: 'model <name>',
@@ -32,7 +29,7 @@ export const modelCommand: CommandModule<object, Arguments> = {
   builder: (yargs): Argv<Arguments> =>
     yargs
       .positional('name', { type: 'string', demandOption: true, describe: modelHelp })
-      .options(flags)
+      .options(modelFlags)
       .example('$0 model lenet5', 'The layers of LeNet-5')
       .example('$0 model my-model.json', 'Those of your own, if their shapes fit: docs/model.md')
       .example('$0 model lenet5 --data ./emnist', 'For images of your own'),
@@ -43,11 +40,10 @@ export const modelCommand: CommandModule<object, Arguments> = {
 };
 
 function layerTable({ model, about, input, layers, parameters }: ModelDescription): string {
-  const table = new Table({
-    head: ['layer', 'type', 'output', 'parameters', 'kernel + bias'],
-    colAligns: ['left', 'left', 'left', 'right', 'left'],
-    style: { head: [], border: [], compact: true },
-  });
+  const table = newTable(
+    ['layer', 'type', 'output', 'parameters', 'kernel + bias'],
+    ['left', 'left', 'left', 'right', 'left'],
+  );
   table.push(['input', '', input, '', '']);
   for (const { name, type, output, parameters: count, arithmetic } of layers) {
     table.push([name, type, output, count > 0 ? integer(count) : '', arithmetic]);

@@ -3,10 +3,10 @@
 import colors from 'picocolors';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { predict, type Prediction, type Preparation } from '../library/index.js';
-import { describeWeights, percent, warningLines, withoutUndefined } from './format.js';
+import { columnsOr, describeWeights, jsonFlag, percent, warningLine, withoutUndefined } from './format.js';
 import { drawImage } from './picture.js';
 
-const flags = {
+export const predictFlags = {
   'as-is': {
     type: 'boolean',
     default: false,
@@ -24,12 +24,10 @@ const flags = {
     describe: 'The smallest label in those files: class 0',
     defaultDescription: '0',
   },
-  json: { type: 'boolean', default: false, describe: 'Print one JSON object' },
+  json: jsonFlag,
 } as const;
 
-export const predictFlags = flags;
-
-type Arguments = InferredOptionTypes<typeof flags> & { run: string; image: string };
+type Arguments = InferredOptionTypes<typeof predictFlags> & { run: string; image: string };
 
 export const predictCommand: CommandModule<object, Arguments> = {
   command: 'predict <run> <image>',
@@ -42,7 +40,7 @@ export const predictCommand: CommandModule<object, Arguments> = {
         demandOption: true,
         describe: 'A PNG or JPEG file, or the index of a test image',
       })
-      .options(flags)
+      .options(predictFlags)
       .example('$0 predict runs/lenet5-1 digit.png', 'A picture, light on dark or dark on light')
       .example('$0 predict runs/lenet5-1 42', "Image 42, counted from 0, of the run's test set")
       .example('$0 predict runs/fashion shoe.jpg --as-is', 'A picture that is scaled and nothing else')
@@ -51,9 +49,7 @@ export const predictCommand: CommandModule<object, Arguments> = {
     const isIndex = /^-?\d+$/.test(image);
     const options = withoutUndefined({ asIs, data, labelOffset });
     const prediction = await predict(run, isIndex ? Number(image) : image, options);
-    process.stdout.write(
-      json ? `${toJson(prediction)}\n` : `${describe(prediction, process.stdout.columns ?? 80)}\n`,
-    );
+    process.stdout.write(json ? `${toJson(prediction)}\n` : `${describe(prediction, columnsOr(80))}\n`);
   },
 };
 
@@ -70,7 +66,7 @@ function describe(prediction: Prediction, columns: number): string {
   // Of several channels the first is drawn.
   const gray = pixels.filter((_, i) => i % shape.channels === 0);
   return [
-    ...warningLines(warnings),
+    ...warnings.map(warningLine),
     describeWeights(prediction),
     preparation === null
       ? `test image ${image}`

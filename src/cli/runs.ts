@@ -1,17 +1,14 @@
 // `lockstep runs [dir]`: the runs of a folder, newest first.
 
 import { relative } from 'node:path';
-import Table from 'cli-table3';
 import colors from 'picocolors';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { listRuns, type DamagedRun, type RunSummary } from '../library/index.js';
-import { integer, percent } from './format.js';
+import { integer, jsonFlag, newTable, percent } from './format.js';
 
-const flags = { json: { type: 'boolean', default: false, describe: 'Print one JSON object' } } as const;
+export const runsFlags = { json: jsonFlag } as const;
 
-export const runsFlags = flags;
-
-type Arguments = InferredOptionTypes<typeof flags> & { dir: string | undefined };
+type Arguments = InferredOptionTypes<typeof runsFlags> & { dir: string | undefined };
 
 export const runsCommand: CommandModule<object, Arguments> = {
   command: 'runs [dir]',
@@ -23,7 +20,7 @@ export const runsCommand: CommandModule<object, Arguments> = {
         describe: 'The folder that holds run folders, or one of them',
         defaultDescription: 'runs',
       })
-      .options(flags)
+      .options(runsFlags)
       .example('$0 runs', 'Those of the folder runs')
       .example('$0 runs ~/experiments --json', 'Those of another one, for a program to read')
       .epilogue('A run is interrupted if it has not ended and no process is at work in its folder.'),
@@ -35,11 +32,10 @@ export const runsCommand: CommandModule<object, Arguments> = {
 
 function toText(runs: readonly (RunSummary | DamagedRun)[], dir: string): string {
   if (runs.length === 0) return `There are no runs in ${dir}. \`lockstep train\` begins one.`;
-  const table = new Table({
-    head: ['run', 'state', 'model', 'dataset', 'steps', 'test accuracy', 'hash'],
-    colAligns: ['left', 'left', 'left', 'left', 'right', 'right', 'left'],
-    style: { head: [], border: [], compact: true },
-  });
+  const table = newTable(
+    ['run', 'state', 'model', 'dataset', 'steps', 'test accuracy', 'hash'],
+    ['left', 'left', 'left', 'left', 'right', 'right', 'left'],
+  );
   const notes: string[] = [];
   for (const run of runs) {
     const name = relative('.', run.dir) || '.';

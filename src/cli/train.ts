@@ -7,18 +7,18 @@ import { chooseDisplay } from './display.js';
 import { modelHelp, toWorkers, withoutUndefined } from './format.js';
 import { untilSignal } from './signals.js';
 
-const flags = {
+export const trainFlags = {
   workers: {
     type: 'string',
     requiresArg: true,
     describe: "Worker threads, or 'auto': one for each core",
-    defaultDescription: 'auto',
+    defaultDescription: String(defaults.workers),
   },
   epochs: {
     type: 'number',
     requiresArg: true,
     describe: 'Passes over the training set',
-    defaultDescription: '5',
+    defaultDescription: String(defaults.epochs),
   },
   'max-steps': { type: 'number', requiresArg: true, describe: 'End after so many steps at the latest' },
   batch: {
@@ -37,7 +37,7 @@ const flags = {
     choices: optimizerNames,
     requiresArg: true,
     describe: 'How weights are updated',
-    defaultDescription: 'adam',
+    defaultDescription: defaults.optimizer,
   },
   lr: {
     type: 'number',
@@ -45,7 +45,12 @@ const flags = {
     describe: 'Peak learning rate',
     defaultDescription: '0.008; mlp: 0.012; sgd: 0.05',
   },
-  momentum: { type: 'number', requiresArg: true, describe: 'Of sgd', defaultDescription: '0.9' },
+  momentum: {
+    type: 'number',
+    requiresArg: true,
+    describe: 'Of sgd',
+    defaultDescription: String(defaults.momentum),
+  },
   nesterov: { type: 'boolean', describe: 'Nesterov momentum, of sgd' },
   'weight-decay': {
     type: 'number',
@@ -57,7 +62,7 @@ const flags = {
     choices: learningRateScheduleNames,
     requiresArg: true,
     describe: 'How the learning rate changes over the run',
-    defaultDescription: 'one-cycle',
+    defaultDescription: defaults.lrSchedule,
   },
   warmup: {
     type: 'number',
@@ -69,9 +74,14 @@ const flags = {
     type: 'number',
     requiresArg: true,
     describe: 'Of initial weights, sample order and dropout',
-    defaultDescription: '1',
+    defaultDescription: String(defaults.seed),
   },
-  engine: { choices: engineNames, requiresArg: true, describe: 'What computes', defaultDescription: 'wasm' },
+  engine: {
+    choices: engineNames,
+    requiresArg: true,
+    describe: 'What computes',
+    defaultDescription: defaults.engine,
+  },
   data: {
     type: 'string',
     requiresArg: true,
@@ -82,7 +92,7 @@ const flags = {
     type: 'number',
     requiresArg: true,
     describe: 'The smallest label in the files: class 0',
-    defaultDescription: '0',
+    defaultDescription: String(defaults.labelOffset),
   },
   out: {
     type: 'string',
@@ -94,7 +104,7 @@ const flags = {
     type: 'string',
     requiresArg: true,
     describe: "Steps ('500'), epochs ('2epochs') or seconds ('30s') between checkpoints",
-    defaultDescription: '10s',
+    defaultDescription: defaults.checkpointEvery,
   },
   resume: {
     type: 'string',
@@ -110,20 +120,22 @@ const flags = {
   quiet: { type: 'boolean', describe: 'Print errors only' },
 } as const;
 
-export const trainFlags = flags;
-
 /** Errors that an `error` event has told already. */
 export const toldErrors = new WeakSet<Error>();
 
-type Arguments = InferredOptionTypes<typeof flags> & { model: string | undefined };
+type Arguments = InferredOptionTypes<typeof trainFlags> & { model: string | undefined };
 
 export const trainCommand: CommandModule<object, Arguments> = {
   command: 'train [model]',
   describe: 'Train a model on MNIST or on your own images with worker threads',
   builder: (yargs): Argv<Arguments> =>
     yargs
-      .positional('model', { type: 'string', describe: modelHelp, defaultDescription: 'lenet5' })
-      .options(flags)
+      .positional('model', {
+        type: 'string',
+        describe: modelHelp,
+        defaultDescription: 'lenet5',
+      })
+      .options(trainFlags)
       .example('$0 train', 'LeNet-5 for 5 epochs with every core')
       .example('$0 train mlp --workers 4 --epochs 10', 'The small network, longer, with 4 threads')
       .example('$0 train my-model.json', 'A model of your own: docs/model.md')

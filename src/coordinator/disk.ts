@@ -1,6 +1,6 @@
-// The disk under a folder: how much is free, and whether it can be written.
+// The disk under a folder: how much is free, whether it can be written, and what a path leads to.
 
-import { existsSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statfsSync, statSync, writeFileSync, type Stats } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 
 export function freeBytesOf(dir: string): number {
@@ -12,6 +12,15 @@ export function freeBytesOf(dir: string): number {
 export function existingFolder(dir: string): string {
   const path = resolve(dir);
   return existsSync(path) || dirname(path) === path ? path : existingFolder(dirname(path));
+}
+
+/** What `path` leads to; undefined where that cannot be told: nothing, a loop of links, a folder that is closed. */
+export function statsOf(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch {
+    return undefined;
+  }
 }
 
 /**

@@ -1,10 +1,12 @@
 // Anyone's IDX files: which four of a folder make a dataset, and what it is.
 
-import { readdirSync, statSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { createDataset, type Dataset, type LabelledImages, type SetName } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
+import { statsOf } from './disk.js';
 import {
+  fail,
   parseIdxImages,
   parseIdxLabels,
   readIdxFile,
@@ -52,8 +54,7 @@ const roles = {
  */
 export function findIdxFiles(dir: string): IdxPaths {
   const entries = list(dir);
-  const isFolder = (name: string): boolean =>
-    statSync(join(dir, name), { throwIfNoEntry: false })?.isDirectory() ?? false;
+  const isFolder = (name: string): boolean => statsOf(join(dir, name))?.isDirectory() ?? false;
   const names = entries.filter(name => !isFolder(name));
   const missing = Object.values(roles)
     .flatMap(ofSet => Object.values(ofSet))
@@ -169,8 +170,4 @@ function smallestOf(labels: Uint8Array): number {
 
 function largestOf(labels: Uint8Array): number {
   return labels.reduce((largest, label) => Math.max(largest, label), 0);
-}
-
-function fail(path: string, expected: string, found: string): never {
-  throw new LockstepError('LOCKSTEP_DATA_FORMAT', `${path}: expected ${expected}, found ${found}.`);
 }

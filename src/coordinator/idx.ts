@@ -110,7 +110,8 @@ function describe(magic: number): string {
   return `0x${magic.toString(16)}${kind === undefined ? '' : ` (${kind})`}`;
 }
 
-function fail(path: string, expected: string, found: string): never {
+/** @throws LOCKSTEP_DATA_FORMAT */
+export function fail(path: string, expected: string, found: string): never {
   throw new LockstepError('LOCKSTEP_DATA_FORMAT', `${path}: expected ${expected}, found ${found}.`);
 }
 

@@ -31,6 +31,9 @@ const published = {
   },
 } as const;
 
+export const mnistShape = { height: 28, width: 28, channels: 1 };
+export const mnistClasses = 10;
+
 /**
  * 60,000 training and 10,000 test images of 28 x 28 pixels, 10 classes.
  * @throws LOCKSTEP_DATA_MISSING, LOCKSTEP_DATA_DIGEST
@@ -46,8 +49,8 @@ export function loadMnist(): Dataset {
   };
   return createDataset({
     name: 'mnist',
-    shape: { height: 28, width: 28, channels: 1 },
-    classes: 10,
+    shape: mnistShape,
+    classes: mnistClasses,
     train: set('train'),
     test: set('test'),
   });

@@ -1,10 +1,12 @@
 // What a model looks like, layer by layer, for people.
 
 import { loadData } from '../coordinator/data.js';
+import { mnistClasses, mnistShape } from '../coordinator/mnist.js';
 import { loadModelSpec } from '../coordinator/model-file.js';
 import { compileModel, type LayerSpec } from '../shared/model.js';
-import { formatShape } from '../shared/shape.js';
 import { isModelFile, presetNamed } from '../shared/presets.js';
+import { resolveSettings, type TrainSettings } from '../shared/settings.js';
+import { formatShape, type Shape } from '../shared/shape.js';
 
 export interface LayerDescription {
   readonly name: string;
@@ -23,16 +25,13 @@ export interface ModelDescription {
   readonly parameters: number;
 }
 
-/** MNIST's, without reading it. */
-const mnist = { shape: { height: 28, width: 28, channels: 1 }, classes: 10 };
-
 /**
  * A preset, or the model of a file whose path ends with .json, for the images of MNIST or of the folder `data`.
- * @throws LOCKSTEP_BAD_SETTING if there is no preset of that name, LOCKSTEP_MODEL_FILE, LOCKSTEP_MODEL_SHAPE; what
- * `train` throws for bad data
+ * @throws LOCKSTEP_BAD_SETTING, LOCKSTEP_MODEL_FILE, LOCKSTEP_MODEL_SHAPE; what `train` throws for bad data
  */
 export function describeModel(name: string, data?: string, labelOffset = 0): ModelDescription {
-  const { shape: input, classes } = data === undefined ? mnist : loadData(data, labelOffset);
+  const settings = resolveSettings({ model: name, ...(data !== undefined && { data }), labelOffset });
+  const { shape: input, classes } = inputOf(settings);
   const model = compileModel(loadModelSpec(name, classes), input, classes);
   return {
     model: model.spec.name,
@@ -47,6 +46,13 @@ export function describeModel(name: string, data?: string, labelOffset = 0): Mod
     })),
     parameters: model.parameterCount,
   };
+}
+
+/** MNIST's is known without reading it. */
+function inputOf({ data, labelOffset }: TrainSettings): { readonly shape: Shape; readonly classes: number } {
+  return data === undefined && labelOffset === 0
+    ? { shape: mnistShape, classes: mnistClasses }
+    : loadData(data, labelOffset);
 }
 
 /** The type, with what neither shapes nor counts tell. */

@@ -3,12 +3,13 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
+import * as v from 'valibot';
 import { existingFolder, freeBytesOf, tryToWrite } from '../coordinator/disk.js';
-import { loadMnist } from '../coordinator/mnist.js';
+import { loadMnist, mnistClasses, mnistShape } from '../coordinator/mnist.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { compileModel } from '../shared/model.js';
 import { presetSpec } from '../shared/presets.js';
-import { engineNames, type EngineName } from '../shared/settings.js';
+import { engineNames, parseSettings, path, type EngineName } from '../shared/settings.js';
 import { engineProblem } from '../worker/engines/availability.js';
 import { hasSharedMemory, hasSimd } from '../worker/features.js';
 import { planMemory } from '../worker/memory.js';
@@ -22,6 +23,11 @@ export interface DoctorOptions {
   /** Ends the self-test early. */
   readonly signal?: AbortSignal;
 }
+
+const optionsSchema = v.strictObject({
+  runsDir: v.optional(path),
+  signal: v.optional(v.instance(AbortSignal, 'an AbortSignal')),
+});
 
 export interface DoctorReport {
   /** Whether training with the defaults works: no check has failed. */
@@ -42,9 +48,11 @@ export interface DoctorReport {
 
 /**
  * Looks at the machine and trains for a few seconds, in a temporary folder that is removed. Prints nothing.
- * @throws LOCKSTEP_INTERRUPTED
+ * @throws LOCKSTEP_BAD_SETTING, LOCKSTEP_INTERRUPTED
  */
-export async function doctor({ runsDir = 'runs', signal }: DoctorOptions = {}): Promise<DoctorReport> {
+export async function doctor(options: DoctorOptions = {}): Promise<DoctorReport> {
+  parseSettings(optionsSchema, options);
+  const { runsDir = 'runs', signal } = options;
   const { version, engines } = readPackage();
   const facts = await gather(runsDir, engines.node);
   const checks = diagnose(facts);
@@ -96,8 +104,7 @@ async function gather(runsDir: string, supportedNode: string): Promise<Facts> {
 
 /** Beside what threads share, each has a JavaScript engine of its own, and the main thread the dataset once more. */
 function neededMemoryBytes(threads: number): number {
-  const input = { height: 28, width: 28, channels: 1 };
-  const model = compileModel(presetSpec('lenet5', 10), input, 10);
+  const model = compileModel(presetSpec('lenet5', mnistClasses), mnistShape, mnistClasses);
   const samples = { train: 60_000, test: 10_000 };
   const { totalBytes, datasetBytes } = planMemory({ model, threads, leaf: 16, samples });
   return totalBytes + datasetBytes + (96 + 16 * threads) * 1_048_576;

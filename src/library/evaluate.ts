@@ -1,5 +1,6 @@
 // `evaluate`: how good a run's weights are, in all and for each class.
 
+import * as v from 'valibot';
 import { means } from '../coordinator/run.js';
 import {
   classResults,
@@ -9,9 +10,16 @@ import {
   type ConfusedPair,
   type Confusion,
 } from '../shared/confusion.js';
-import type { TrainSettings } from '../shared/settings.js';
+import { trainSettingsSchema, type TrainSettings } from '../shared/settings.js';
 import { predictedClass } from '../shared/softmax.js';
-import { evaluateWith, openData, openRun, type DataOptions, type WeightsSource } from './trained.js';
+import {
+  checkCall,
+  evaluateWith,
+  openRun,
+  openTestData,
+  type DataOptions,
+  type WeightsSource,
+} from './trained.js';
 
 export interface EvaluateOptions extends DataOptions {
   readonly workers?: TrainSettings['workers'];
@@ -37,12 +45,11 @@ export interface Evaluation extends WeightsSource {
  * accuracy are bit for bit those that the run told.
  * @throws LockstepError with a code of `docs/errors.md`
  */
-export async function evaluate(
-  runDir: string,
-  { workers, ...dataOptions }: EvaluateOptions = {},
-): Promise<Evaluation> {
+export async function evaluate(runDir: string, options: EvaluateOptions = {}): Promise<Evaluation> {
+  checkCall({ workers: v.optional(trainSettingsSchema.entries.workers) }, runDir, options);
+  const { workers, ...dataOptions } = options;
   const run = openRun(runDir);
-  const { name, digest, classes, test } = openData(run, dataOptions);
+  const { name, digest, classes, test } = openTestData(run, dataOptions);
   const { logits, ...sums } = await evaluateWith(run, test, workers);
   const predicted = Uint8Array.from(test.labels, (_, sample) =>
     predictedClass(logits.subarray(sample * classes, (sample + 1) * classes)),

@@ -1,5 +1,6 @@
 // `predict`: what a run's weights see in one image.
 
+import * as v from 'valibot';
 import { fitImage } from '../coordinator/fit-image.js';
 import { readImage } from '../coordinator/image-file.js';
 import type { LabelledImages } from '../shared/dataset.js';
@@ -7,9 +8,10 @@ import { LockstepError } from '../shared/errors.js';
 import { sizeOf, type Shape } from '../shared/shape.js';
 import { predictedClass, softmax } from '../shared/softmax.js';
 import {
+  checkCall,
   evaluateWith,
-  openData,
   openRun,
+  openTestData,
   type DataOptions,
   type TrainedRun,
   type WeightsSource,
@@ -52,7 +54,9 @@ export interface Prediction extends WeightsSource {
   readonly warnings: readonly string[];
 }
 
-interface Seen extends Pick<Prediction, 'label' | 'preparation' | 'pixels'> {}
+const optionEntries = { asIs: v.optional(v.boolean('true or false')) };
+
+type Seen = Pick<Prediction, 'label' | 'preparation' | 'pixels'>;
 
 /**
  * Predicts the class of `image`: the path of a PNG or JPEG, or an index in the test set.
@@ -61,8 +65,10 @@ interface Seen extends Pick<Prediction, 'label' | 'preparation' | 'pixels'> {}
 export async function predict(
   runDir: string,
   image: string | number,
-  { asIs = false, ...dataOptions }: PredictOptions = {},
+  options: PredictOptions = {},
 ): Promise<Prediction> {
+  checkCall(optionEntries, runDir, options);
+  const { asIs = false, ...dataOptions } = options;
   const run = openRun(runDir);
   const seen =
     typeof image === 'number' ? testImage(run, image, dataOptions) : await fileImage(run, image, asIs);
@@ -83,7 +89,7 @@ export async function predict(
 }
 
 function testImage(run: TrainedRun, index: number, options: DataOptions): Seen {
-  const { name, shape, test } = openData(run, options);
+  const { name, shape, test } = openTestData(run, options);
   const samples = test.labels.length;
   if (!Number.isSafeInteger(index) || index < 0 || index >= samples) {
     throw new LockstepError(

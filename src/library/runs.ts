@@ -1,7 +1,8 @@
 // What runs a folder holds, and how far each has come.
 
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { statsOf } from '../coordinator/disk.js';
 import { isLocked } from '../coordinator/folder-lock.js';
 import { isRun, missing, readProgress, readRunConfig } from '../coordinator/stored-run.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
@@ -44,12 +45,15 @@ export function listRuns(dir?: string): (RunSummary | DamagedRun)[] {
     .map(({ run }) => run);
 }
 
+/** What tells a run, a damaged one too, from any other folder. */
+const runFiles = new Set(['config.json', 'metrics.jsonl', 'hashes.txt', 'weights.safetensors']);
+
 function foldersIn(dir: string): string[] {
   if (isRun(dir)) return [dir];
   try {
     return readdirSync(dir)
       .map(name => join(dir, name))
-      .filter(path => statSync(path, { throwIfNoEntry: false })?.isDirectory());
+      .filter(path => statsOf(path)?.isDirectory() && readdirSync(path).some(name => runFiles.has(name)));
   } catch (error) {
     throw missing(dir, messageOf(error));
   }
@@ -69,8 +73,5 @@ function describe(dir: string): RunSummary | DamagedRun {
 
 /** When the newest of what a run writes to was written. */
 function changedMs(dir: string): number {
-  const times = ['config.json', 'metrics.jsonl'].map(
-    name => statSync(join(dir, name), { throwIfNoEntry: false })?.mtimeMs ?? 0,
-  );
-  return Math.max(...times);
+  return Math.max(...['config.json', 'metrics.jsonl'].map(name => statsOf(join(dir, name))?.mtimeMs ?? 0));
 }

@@ -3,14 +3,14 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { beginning, encodeCheckpoint, type TrainingState } from '../coordinator/checkpoint.js';
-import { loadData } from '../coordinator/data.js';
+import { openData } from '../coordinator/data.js';
 import { loadModelSpec } from '../coordinator/model-file.js';
 import { run, type RunOutcome, type RunParts } from '../coordinator/run.js';
 import { RunFolder } from '../coordinator/run-folder.js';
 import type { TensorValues } from '../coordinator/safetensors.js';
 import { isFinished, readRunConfig, runConfig } from '../coordinator/stored-run.js';
 import { systemClock } from '../shared/clock.js';
-import { datasetFromArrays, emptyClasses, type Dataset, type DatasetContent } from '../shared/dataset.js';
+import { emptyClasses, type Dataset, type DatasetContent } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import type { RunEventBody } from '../shared/events.js';
 import { parseFault, type Fault } from '../shared/faults.js';
@@ -20,6 +20,7 @@ import type { LocalNode } from '../shared/node.js';
 import { checkResume } from '../shared/resume.js';
 import {
   createJob,
+  defaults,
   resolveSettings,
   resumedSettings,
   type Job,
@@ -142,7 +143,7 @@ interface Begun {
 
 function begin(chosen: Partial<TrainSettings>, content: DatasetContent | undefined): Begun {
   const settings = resolveSettings(chosen);
-  const dataset = datasetOf(settings, content);
+  const dataset = openData(settings, content);
   const job = jobOf(settings, loadModelSpec(settings.model, dataset.classes), dataset);
   const config = runConfig(job, dataset, content !== undefined);
   const folder = RunFolder.create(settings.out, job.model.spec.name, config);
@@ -167,15 +168,20 @@ function goOn(
         `The run ${folder.dir} was begun with arrays as its dataset (${stored.dataset.name}): hand them over again.`,
       );
     }
-    const settings = resumedSettings(stored.settings, chosen);
-    const dataset = datasetOf(settings, content);
+    // Arrays take the place of the folder that the run was begun with.
+    const begunWith =
+      content === undefined
+        ? stored.settings
+        : { ...stored.settings, data: undefined, labelOffset: defaults.labelOffset };
+    const settings = resumedSettings(begunWith, chosen);
+    const dataset = openData(settings, content);
     const spec = chosen.model === undefined ? stored.model : loadModelSpec(settings.model, dataset.classes);
     const job = jobOf(settings, spec, dataset);
     checkResume(stored, chosen, job);
     if (isFinished(dir) && job.totalSteps <= stored.totalSteps) {
       throw new LockstepError(
         'LOCKSTEP_RUN_FINISHED',
-        `The run ${folder.dir} has done its ${stored.totalSteps} steps. More epochs can be added with --epochs ` +
+        `The run ${folder.dir} has done its ${stored.totalSteps} steps. More can be added with ${limitsOf(job)} ` +
           'where the learning rate does not depend on their number (--lr-schedule constant).',
       );
     }
@@ -188,14 +194,13 @@ function goOn(
   }
 }
 
-/** @throws LOCKSTEP_BAD_SETTING if there are two of them */
-function datasetOf({ data, labelOffset }: TrainSettings, content: DatasetContent | undefined): Dataset {
-  if (content === undefined) return loadData(data, labelOffset);
-  if (data === undefined) return datasetFromArrays(content);
-  throw new LockstepError(
-    'LOCKSTEP_BAD_SETTING',
-    'There is a dataset of arrays, and setting data names another.',
-  );
+/** The flags that say how many steps a run has. */
+function limitsOf({ settings, stepsPerEpoch, totalSteps }: Job): string {
+  const flags = [
+    ...(settings.epochs * stepsPerEpoch === totalSteps ? ['--epochs'] : []),
+    ...(settings.maxSteps === totalSteps ? ['--max-steps'] : []),
+  ];
+  return flags.join(' and ');
 }
 
 function jobOf(settings: TrainSettings, spec: ModelSpec, dataset: Dataset): Job {

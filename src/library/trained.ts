@@ -2,20 +2,23 @@
 
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
-import { loadData } from '../coordinator/data.js';
+import * as v from 'valibot';
+import { openData } from '../coordinator/data.js';
 import { readRunConfig, type RunConfig } from '../coordinator/stored-run.js';
 import { readWeights } from '../coordinator/stored-weights.js';
 import { systemClock } from '../shared/clock.js';
-import {
-  datasetFromArrays,
-  type Dataset,
-  type DatasetContent,
-  type LabelledImages,
-} from '../shared/dataset.js';
+import type { Dataset, DatasetContent, LabelledImages } from '../shared/dataset.js';
 import { LockstepError } from '../shared/errors.js';
 import { compileModel, type Model } from '../shared/model.js';
 import { emptyBank, type Sums } from '../shared/node.js';
-import { createJob, resolveSettings, type TrainSettings } from '../shared/settings.js';
+import {
+  createJob,
+  parseSettings,
+  path,
+  resolveSettings,
+  trainSettingsSchema,
+  type TrainSettings,
+} from '../shared/settings.js';
 import { formatShape } from '../shared/shape.js';
 import { F32_PROFILE } from '../worker/engines/engine.js';
 import { createPool } from '../worker/pool.js';
@@ -28,6 +31,23 @@ export interface DataOptions {
   readonly labelOffset?: number;
   /** Images and labels as arrays. */
   readonly dataset?: DatasetContent;
+}
+
+/**
+ * Checks the run folder and the options of a call, among them those of `DataOptions`; what is in a dataset is checked
+ * where it is opened.
+ * @throws LOCKSTEP_BAD_SETTING naming the option
+ */
+export function checkCall(entries: v.ObjectEntries, runDir: string, options: object): void {
+  const { data, labelOffset } = trainSettingsSchema.entries;
+  const schema = v.strictObject({
+    ...entries,
+    runDir: path,
+    data,
+    labelOffset: v.optional(labelOffset),
+    dataset: v.optional(v.any()),
+  });
+  parseSettings(schema, { ...options, runDir });
 }
 
 /** Which weights were used. */
@@ -78,7 +98,7 @@ export function openRun(dir: string): TrainedRun {
  * @throws LOCKSTEP_BAD_SETTING, LOCKSTEP_DATA_MISSING if the run was trained on arrays and none are given,
  * LOCKSTEP_DATA_SHAPE, what reading data throws
  */
-export function openData(run: TrainedRun, { data, labelOffset, dataset: content }: DataOptions): Dataset {
+export function openTestData(run: TrainedRun, { data, labelOffset, dataset: content }: DataOptions): Dataset {
   const { runDir } = run.source;
   const { settings, dataset: own } = run.config;
   const isOwn = data === undefined && content === undefined;
@@ -89,18 +109,12 @@ export function openData(run: TrainedRun, { data, labelOffset, dataset: content 
         'or hand the arrays over again.',
     );
   }
-  if (data !== undefined && content !== undefined) {
-    throw new LockstepError(
-      'LOCKSTEP_BAD_SETTING',
-      'There is a dataset of arrays, and setting data names another.',
-    );
-  }
   const chosen = resolveSettings({
     ...(isOwn && settings.data !== undefined && { data: settings.data, labelOffset: settings.labelOffset }),
     ...(data !== undefined && { data }),
     ...(labelOffset !== undefined && { labelOffset }),
   });
-  const dataset = content ? datasetFromArrays(content) : loadData(chosen.data, chosen.labelOffset);
+  const dataset = openData(chosen, content);
   const { shape, classes } = dataset;
   if (formatShape(shape) !== formatShape(own.shape) || classes > own.classes) {
     throw new LockstepError(

@@ -9,6 +9,11 @@ export function percent(fraction: number, digits = 2): string {
   return `${(fraction * 100).toFixed(digits)} %`;
 }
 
+/** Rounded up: for what is needed. */
+export function mebibytes(bytes: number): string {
+  return `${Math.ceil(bytes / 1_048_576)} MiB`;
+}
+
 export function plural(count: number, noun: string, nouns = `${noun}s`): string {
   return `${integer(count)} ${count === 1 ? noun : nouns}`;
 }

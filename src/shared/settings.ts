@@ -30,7 +30,7 @@ function oneOf<const Names extends readonly string[]>(names: Names) {
   return v.picklist(names, `one of ${names.join(', ')}`);
 }
 
-const path = v.pipe(v.string('a path'), v.minLength(1, 'a path'));
+export const path = v.pipe(v.string('a path'), v.minLength(1, 'a path'));
 const above0 = 'a number above 0';
 const from0 = 'a number from 0';
 const fraction = 'a number from 0 to below 1';

@@ -7,6 +7,7 @@
 import type { SetName } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { phases, type Phase } from '../shared/faults.js';
+import { mebibytes } from '../shared/format.js';
 import { blockCount } from '../shared/hash.js';
 import { type Model } from '../shared/model.js';
 import { sizeOf } from '../shared/shape.js';
@@ -167,24 +168,19 @@ function logitCount({ model, samples, keepsLogits }: MemoryPlan): number {
 export function createMemory({ totalBytes, datasetBytes }: Layout): WebAssembly.Memory {
   const pages = Math.ceil(totalBytes / PAGE_BYTES);
   const fail = (why: string, options?: ErrorOptions): never => {
-    const needed = `${mebibytes(totalBytes)} MiB of shared memory, ${mebibytes(datasetBytes)} MiB of it for the dataset`;
+    const needed = `${mebibytes(totalBytes)} of shared memory, ${mebibytes(datasetBytes)} of it for the dataset`;
     throw new LockstepError(
       'LOCKSTEP_MEMORY',
       `This run needs ${needed}: ${why}. Use fewer workers, a smaller batch or model, or fewer or smaller images.`,
       options,
     );
   };
-  if (pages > MOST_PAGES)
-    fail(`more than the ${mebibytes(MOST_PAGES * PAGE_BYTES)} MiB that WebAssembly has`);
+  if (pages > MOST_PAGES) fail(`more than the ${mebibytes(MOST_PAGES * PAGE_BYTES)} that WebAssembly has`);
   try {
     return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
   } catch (cause) {
     return fail(`it cannot be had (${messageOf(cause)})`, { cause });
   }
-}
-
-function mebibytes(bytes: number): number {
-  return Math.ceil(bytes / 1_048_576);
 }
 
 /** Typed views of the shared memory. */

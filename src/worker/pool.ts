@@ -260,7 +260,8 @@ class Pool implements LocalNode {
         words[control.set] = setNames.indexOf(set);
       });
       isDone = words[control.stop] === 0;
-      failedBefore = this.#checkFailure(failedBefore, isDone);
+      // A cut leaves the rest uncomputed, and says nothing of what was bad before.
+      failedBefore = this.#checkFailure(failedBefore, isDone && words[control.cut] === 0);
     }
     this.#lossesInARow = 0;
     if (words[control.cut] !== 0) return undefined;

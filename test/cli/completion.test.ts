@@ -92,6 +92,19 @@ for (const [words, expected] of cases) {
   test(`candidates for: ${words.join(' ')}`, () => assert.deepEqual(complete(words, commands), expected));
 }
 
+test('every command that takes words completes them or leaves them to the shell, and offers no flags', async () => {
+  const { stdout } = await lockstep(['--help']);
+  const taking = Array.from(stdout.matchAll(/^ {2}lockstep (\w+) [<[]/gm), match => match[1]);
+  assert.ok(taking.length > 4, stdout);
+  await inTemporaryFolder(async cwd => {
+    for (const command of taking) {
+      const candidates = (await lockstep(['--complete', command, ''], { cwd })).stdout;
+      assert.doesNotMatch(candidates, /^--/m, command);
+      assert.match((await lockstep(['--complete', command, '--js'], { cwd })).stdout, /^--json\n$/);
+    }
+  });
+});
+
 /** A folder with runs, where `lockstep` is on the path. */
 function withShell(work: (cwd: string, env: NodeJS.ProcessEnv) => Promise<void>): Promise<void> {
   return inTemporaryFolder(async cwd => {

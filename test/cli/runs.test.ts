@@ -1,7 +1,7 @@
 // `lockstep runs`: a table of runs, among them one that is at work.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { RunSummary } from '#dist/library/index.js';
@@ -13,6 +13,7 @@ test('runs at work, killed, finished and damaged', async () => {
     const finished = await lockstep([...train, '--max-steps', '3'], { cwd });
     const { hash, testAccuracy } = onlyEvent(eventsOf(finished.stdout), 'done');
     mkdirSync(join(cwd, 'runs', 'empty'));
+    writeFileSync(join(cwd, 'runs', 'empty', 'hashes.txt'), '');
 
     let listing: Promise<{ stdout: string }> | undefined;
     await lockstep([...train, '--epochs', '1000', '--out', 'runs/long'], {

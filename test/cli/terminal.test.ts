@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { progressLine } from '#dist/cli/progress-line.js';
-import { inTemporaryFolder } from '../support/cli.js';
+import { inTemporaryFolder, lockstep } from '../support/cli.js';
 import { inTerminal, linesOf, terminalIsMissing } from '../support/terminal.js';
 
 const parts = [
@@ -86,5 +86,10 @@ test('a terminal that does not know its width gets help and pictures as a usual 
     assert.match(help.output, /lockstep train \[model\] {2}.*Train a model/);
     const data = inTerminal(['data'], { columns: 0, cwd });
     assert.match(data.output, /\n0 {16}/);
+    await lockstep(['train', 'mlp', '--max-steps', '1', '--out', 'run'], { cwd });
+    const prediction = inTerminal(['predict', 'run', '0'], { columns: 0, cwd });
+    assert.match(prediction.output, /\n +▄▄▄ +\r?\n/);
+    const evaluation = inTerminal(['eval', 'run'], { columns: 0, cwd });
+    assert.match(evaluation.output, /How often each class/);
   });
 });

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import type { RunEvent } from '#dist/library/index.js';
 import { eventsOf, inTemporaryFolder, lockstep, onlyEvent } from '../support/cli.js';
+import { trainUntil } from '../support/kept-run.js';
 
 const short = ['train', 'lenet5', '--seed', '7', '--max-steps', '60', '--json'];
 
@@ -198,6 +199,16 @@ for (const { args, stderr: expected } of misuses) {
     });
   });
 }
+
+test('a run that is resumed after its last step has no shares of leaves to tell', async () => {
+  await inTemporaryFolder(async cwd => {
+    await trainUntil({ model: 'mlp', maxSteps: 3, out: join(cwd, 'run') }, 3);
+    const { code, stdout } = await lockstep(['train', '--resume', 'run'], { cwd });
+    assert.equal(code, 0);
+    assert.match(stdout, /\n {2}leaves {10}0\n/);
+    assert.doesNotMatch(stdout, /NaN/);
+  });
+});
 
 test('with --json an error is an event on stdout, and nothing else', async () => {
   for (const args of [

@@ -59,6 +59,15 @@ test("MNIST's files in a folder are MNIST: the same digest", t => {
   assert.equal(loadData(dir, 0).digest, loadData(undefined, 0).digest);
 });
 
+test('a link that leads nowhere is passed over, or told if it is wanted', t => {
+  const dir = folderWith(t, ten);
+  symlinkSync('loop', join(dir, 'loop'));
+  assert.equal(loadIdxFolder(dir, 0).classes, 3);
+  const looped = folderWith(t, without(ten, testLabels));
+  symlinkSync(testLabels, join(looped, testLabels));
+  assert.throws(() => loadIdxFolder(looped, 0), { code: 'LOCKSTEP_DATA_MISSING', message: /ELOOP/ });
+});
+
 test('files are found by their words, in any case, beside others and folders', t => {
   const found: Files = {
     'EMNIST-Letters-Train-Images-idx3-ubyte': ten[trainImages],

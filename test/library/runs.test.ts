@@ -6,6 +6,7 @@ import {
   mkdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -68,6 +69,8 @@ test('finished, running, interrupted and damaged runs, the one that wrote last f
     };
 
     mkdirSync(join(dir, 'c'));
+    writeFileSync(join(dir, 'c', 'hashes.txt'), '');
+    mkdirSync(join(dir, 'no-run'));
     writeFileSync(join(dir, 'notes.txt'), 'no run');
     const unlock = lockFolder(join(dir, 'a'));
     const runs = listRuns(dir);
@@ -150,5 +153,14 @@ test('a folder without runs has none, and one that is not there is an error', as
   await inTemporaryFolder(async dir => {
     assert.deepEqual(listRuns(dir), []);
     assert.throws(() => listRuns(join(dir, 'none')), { code: 'LOCKSTEP_RUN_MISSING', message: /ENOENT/ });
+  });
+});
+
+test('a link that leads nowhere is no run, and hides none', async () => {
+  await inTemporaryFolder(async dir => {
+    symlinkSync('loop', join(dir, 'loop'));
+    symlinkSync('nothing', join(dir, 'broken'));
+    await finished(join(dir, 'run'), 1000);
+    assert.equal(onlySummary(dir).dir, join(dir, 'run'));
   });
 });

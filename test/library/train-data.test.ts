@@ -4,8 +4,9 @@ import assert from 'node:assert/strict';
 import { readFileSync, symlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { loadIdxFolder } from '#dist/coordinator/idx-folder.js';
 import { mnistPaths } from '#dist/coordinator/mnist.js';
-import { train, type RunEvent, type RunResult, type TrainOptions } from '#dist/library/index.js';
+import { evaluate, train, type RunEvent, type RunResult, type TrainOptions } from '#dist/library/index.js';
 import { presetNames } from '#dist/shared/presets.js';
 import {
   cyclicLabels,
@@ -17,6 +18,7 @@ import {
   names,
   type Files,
 } from '../support/idx.js';
+import { trainUntil } from '../support/kept-run.js';
 
 /** Trains and gives the result with the `start` event. */
 async function trainOn(t: TestContext, options: TrainOptions) {
@@ -138,4 +140,23 @@ test('classes without training images are said', async t => {
     warnings[0],
     /^198 classes of 201 have no training images \(1, 2, 4, .*, \.\.\.\): is a label wrong\?$/,
   );
+});
+
+test('a run on files goes on with the same images as arrays; arrays have no folder and no label offset', async t => {
+  const data = folderWith(t, tenFrom(1));
+  const files = loadIdxFolder(data, 1);
+  const chosen = { data, labelOffset: 1, maxSteps: 4, batch: 4, model: 'mlp' };
+  const { result: whole } = await trainOn(t, chosen);
+  const out = join(folderWith(t, {}), 'run');
+  await trainUntil({ ...chosen, out }, 2);
+  for (const [option, message] of [
+    [{ data }, /^There is a dataset of arrays, and setting data names another/],
+    [{ labelOffset: 1 }, /^Setting labelOffset is 1, and the labels of arrays begin at 0/],
+  ] as const) {
+    const refusal = { code: 'LOCKSTEP_BAD_SETTING', message };
+    await assert.rejects(train({ resume: out, dataset: files, ...option }), refusal);
+    await assert.rejects(trainOn(t, { dataset: files, ...option }), refusal);
+    await assert.rejects(evaluate(out, { dataset: files, ...option }), refusal);
+  }
+  assert.deepEqual(bitsOf(await train({ resume: out, dataset: files })), bitsOf(whole));
 });

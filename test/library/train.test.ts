@@ -142,6 +142,24 @@ test('a model as layers and a dataset as arrays are trained, and resumed when th
   });
 });
 
+test('a finished run says what limits its steps, and that it can be raised', async () => {
+  await inTemporaryFolder(async dir => {
+    const dataset = tinyDataset(48);
+    const options = { model: tinyModel, dataset, batch: 24, lrSchedule: 'constant' } as const;
+    for (const [name, limits, flags] of [
+      ['steps', { maxSteps: 3, epochs: 5 }, '--max-steps'],
+      ['epochs', { epochs: 2 }, '--epochs'],
+      ['both', { maxSteps: 4, epochs: 2 }, '--epochs and --max-steps'],
+    ] as const) {
+      const { runDir } = await train({ ...options, ...limits, out: join(dir, name) });
+      const again = train({ resume: runDir, dataset, epochs: limits.epochs });
+      const message = new RegExp(` has done its \\d steps\\. More can be added with ${flags} where `);
+      await assert.rejects(again, { code: 'LOCKSTEP_RUN_FINISHED', message });
+      assert.equal((await train({ resume: runDir, dataset, epochs: 10, maxSteps: 5 })).steps, 5);
+    }
+  });
+});
+
 test('a model that does not exist cannot be described', () => {
   assert.throws(() => describeModel('nope'), { code: 'LOCKSTEP_BAD_SETTING', message: /nope.*lenet5/ });
 });

@@ -72,7 +72,7 @@ export interface TinyOptions {
   /** The most steps of a span. */
   readonly spanLimit?: number;
   readonly signal?: AbortSignal;
-  readonly onEvent?: (event: RunEventBody) => void;
+  readonly onEvent?: (event: RunEventBody, step: number | undefined) => void;
 }
 
 /** The real pool and the real run loop; the folder is removed afterwards. */
@@ -106,9 +106,9 @@ export async function runTiny(options: TinyOptions = {}): Promise<TinyRun> {
       folder,
       clock: systemClock,
       startMs: systemClock.nowMs(),
-      emit: event => {
+      emit: (event, step) => {
         events.push(event);
-        onEvent?.(event);
+        onEvent?.(event, step);
       },
       signal,
     });

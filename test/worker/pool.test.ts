@@ -7,9 +7,11 @@ import { tensorBytes } from '#dist/coordinator/safetensors.js';
 import { systemClock, type Clock } from '#dist/shared/clock.js';
 import { faultKinds, phases } from '#dist/shared/faults.js';
 import { formatHash, sha256 } from '#dist/shared/hash.js';
-import type { LocalNode, LostThread } from '#dist/shared/node.js';
+import type { RunEventBody } from '#dist/shared/events.js';
+import { initialState, type LocalNode, type LostThread } from '#dist/shared/node.js';
 import { initialBetaPowers } from '#dist/shared/optimizer.js';
 import type { Job } from '#dist/shared/settings.js';
+import { control } from '#dist/worker/memory.js';
 import type { PoolOptions } from '#dist/worker/pool.js';
 import type { EventOf } from '#dist/library/index.js';
 import { assertSameBits } from '../support/bits.js';
@@ -203,8 +205,20 @@ test('closing a pool that is at work ends the work with an error', async () => {
 test('an aborted run ends at a step boundary with its code', async () => {
   const controller = new AbortController();
   const job = tinyJob({ epochs: 1000 });
-  const aborted = runTiny({ job, signal: controller.signal, onEvent: () => controller.abort() });
-  await assert.rejects(aborted, { code: 'LOCKSTEP_INTERRUPTED' });
+  const told: unknown[] = [];
+  const onEvent = ({ type }: RunEventBody, step: number | undefined): void => {
+    told.push([type, step]);
+    if (type === 'step') controller.abort();
+  };
+  const aborted = runTiny({ job, signal: controller.signal, onEvent });
+  const message = /^Interrupted after step 1 of 9000, which is saved\./;
+  await assert.rejects(aborted, { code: 'LOCKSTEP_INTERRUPTED', message });
+  assert.deepEqual(told, [
+    ['checkpoint', 0],
+    ['step', 1],
+    ['checkpoint', 1],
+    ['interrupted', 1],
+  ]);
 });
 
 test('a cut ends a span after a step, an evaluation at once, and changes no bit', async () => {
@@ -231,6 +245,29 @@ test('a cut ends a span after a step, an evaluation at once, and changes no bit'
     assert.deepEqual(lengths, [...Array<number>(10).fill(1), job.totalSteps - 10]);
     assert.equal(formatHash(hash), golden.hash);
     assert.equal((await node.evaluate('test'))?.samples, 50);
+  } finally {
+    await node.close();
+  }
+});
+
+test('an evaluation that is cut when it is tried again warns of nothing', async t => {
+  const dataset = tinyDataset();
+  const job = tinyJob({}, dataset);
+  const { bank, ...state } = initialState(job);
+  const bad = { ...state, bank: { ...bank, weights: bank.weights.map(() => Number.NaN) } };
+  const warnings: string[] = [];
+  const onWarning = (message: string) => warnings.push(message);
+  const node = await createTinyPool({ job, dataset, threads: 2, state: bad, onWarning });
+  // What wakes the threads for a command; they have functions of their own.
+  const { add } = Atomics;
+  let commandsGiven = 0;
+  t.mock.method(Atomics, 'add', (words: Int32Array, index: number, value: number) => {
+    if (index === control.command && ++commandsGiven === 2) node.cut();
+    return add(words, index, value);
+  });
+  try {
+    assert.equal(await node.evaluate('test'), undefined);
+    assert.deepEqual([commandsGiven, warnings], [2, []]);
   } finally {
     await node.close();
   }
