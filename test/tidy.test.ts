@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { beginning, encodeCheckpoint } from '#dist/coordinator/checkpoint.js';
 import { decodeSafetensors } from '#dist/coordinator/safetensors.js';
+import * as library from '#dist/library/index.js';
 import { errorCodes } from '#dist/shared/errors.js';
 import { faultKinds, phases } from '#dist/shared/faults.js';
 import { tinyJob } from './support/tiny.js';
@@ -121,6 +122,10 @@ function firstColumn(file: string, heading: string): string[] {
     .slice(2);
   return rows.flatMap(row => Array.from(row.split('|')[1].matchAll(/`(\w+)`/g), match => match[1]));
 }
+
+test('docs/library.md has every export that is no type and no other', () => {
+  assert.deepEqual(firstColumn('library.md', 'export').toSorted(), Object.keys(library).toSorted());
+});
 
 test('docs/bits.md has every setting that decides bits and no other', () => {
   assert.deepEqual(firstColumn('bits.md', 'setting').toSorted(), Object.keys(tinyJob().bits).toSorted());

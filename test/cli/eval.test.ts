@@ -72,11 +72,3 @@ test('no run, no workers and an unknown flag are coded errors', async () => {
     assert.equal((await lockstep(['eval'], { cwd })).code, 2);
   });
 });
-
-test('help has examples', async () => {
-  for (const command of ['eval', 'predict', 'runs']) {
-    const { code, stdout } = await lockstep([command, '--help']);
-    assert.equal(code, 0);
-    assert.match(stdout, new RegExp(`Examples:\\n +lockstep ${command}`));
-  }
-});

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { beginning } from '#dist/coordinator/checkpoint.js';
 import { run } from '#dist/coordinator/run.js';
 import { RunFolder } from '#dist/coordinator/run-folder.js';
-import { systemClock } from '#dist/shared/clock.js';
+import { systemClock, type Clock } from '#dist/shared/clock.js';
 import { createDataset, type Dataset } from '#dist/shared/dataset.js';
 import type { RunEventBody, RunResult } from '#dist/shared/events.js';
 import type { Fault } from '#dist/shared/faults.js';
@@ -72,12 +72,14 @@ export interface TinyOptions {
   /** The most steps of a span. */
   readonly spanLimit?: number;
   readonly signal?: AbortSignal;
+  /** The pool's. */
+  readonly clock?: Clock;
   readonly onEvent?: (event: RunEventBody, step: number | undefined) => void;
 }
 
 /** The real pool and the real run loop; the folder is removed afterwards. */
 export async function runTiny(options: TinyOptions = {}): Promise<TinyRun> {
-  const { threads = 2, dataset = tinyDataset(), spanLimit, signal, onEvent } = options;
+  const { threads = 2, dataset = tinyDataset(), spanLimit, signal, clock = systemClock, onEvent } = options;
   const job = options.job ?? tinyJob({}, dataset);
   const fault: Fault | undefined = options.fault && {
     kind: 'throw',
@@ -96,6 +98,7 @@ export async function runTiny(options: TinyOptions = {}): Promise<TinyRun> {
     dataset,
     threads,
     fault,
+    clock,
     onThreadLost: thread => lost.push(thread),
   });
   try {
