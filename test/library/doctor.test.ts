@@ -22,7 +22,7 @@ const good: Facts = {
   totalMemoryBytes: 8 * GIB,
   neededMemoryBytes: GIB / 4,
   engineProblems: { wasm: undefined, reference: undefined },
-  disk: { dir: '/work', freeBytes: 10 * GIB },
+  disk: { dir: '/home/me', freeBytes: 10 * GIB },
   mnist: { digest: 'd'.repeat(64) },
 };
 
@@ -67,16 +67,16 @@ const missing: { lacks: Partial<Facts>; name: string; status: Check['status']; f
     found: /no file/,
   },
   {
-    lacks: { disk: { dir: '/work', freeBytes: 1000 } },
+    lacks: { disk: { dir: '/home/me', freeBytes: 1000 } },
     name: 'disk',
     status: 'failed',
-    found: /^0 MiB free in \/work/,
+    found: /^0 MiB free in \/home\/me/,
   },
   {
-    lacks: { disk: { dir: '/work', freeBytes: GIB, problem: 'EROFS: read-only' } },
+    lacks: { disk: { dir: '/home/me', freeBytes: GIB, problem: 'EROFS: read-only' } },
     name: 'disk',
     status: 'failed',
-    found: /^\/work cannot be written: EROFS/,
+    found: /^\/home\/me cannot be written: EROFS/,
   },
   { lacks: { mnist: { problem: 'not installed' } }, name: 'MNIST', status: 'failed', found: /not installed/ },
 ];
