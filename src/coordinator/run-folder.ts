@@ -8,7 +8,6 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
-  ftruncateSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -16,6 +15,7 @@ import {
   renameSync,
   rmdirSync,
   rmSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
@@ -234,8 +234,8 @@ export class RunFolder {
     const { end, steps } = metricsUpTo(metrics, step);
     if (steps !== step) fail('metrics.jsonl', `has ${steps} of the first ${step} steps`);
     explain(this.dir, () => {
-      ftruncateSync(this.#hashes, hashesEnd);
-      ftruncateSync(this.#metrics, end);
+      truncateSync(join(this.dir, 'hashes.txt'), hashesEnd);
+      truncateSync(join(this.dir, 'metrics.jsonl'), end);
     });
   }
 
