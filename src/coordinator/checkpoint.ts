@@ -38,6 +38,11 @@ const stateVectors: Record<OptimizerName, readonly (readonly ['first' | 'second'
   adamw: moments,
 };
 
+/** Of the tensors in a checkpoint: nearly all of it. */
+export function checkpointBytes({ model, bits }: Job): number {
+  return 4 * model.parameterCount * (1 + stateVectors[bits.optimizer.name].length);
+}
+
 /** The flat vector as its named tensors. */
 export function namedTensors(model: Model, vector: Float32Array, suffix = ''): TensorValues[] {
   return model.tensors.map(({ name, shape, offset, size }) => ({

@@ -18,7 +18,7 @@ export interface RunParts {
   /** Holds the state that `from` describes. */
   readonly node: LocalNode;
   readonly folder: RunFolder;
-  readonly from: Pick<TrainingState, 'step' | 'powers' | 'epochSums'>;
+  readonly from: Pick<TrainingState, 'step' | 'hash' | 'powers' | 'epochSums'>;
   readonly clock: Clock;
   /** When the run began, on `clock`. */
   readonly startMs: number;
@@ -52,7 +52,7 @@ export async function run(parts: RunParts): Promise<RunOutcome> {
   let sinceEvent = new Tally();
   let lastEventMs = -Infinity;
   let { step, powers } = from;
-  let hash = formatHash(node.state().hash);
+  let hash = formatHash(from.hash);
   let savedStep = -1;
   let savedMs = -Infinity;
   let evaluation: EvaluationFigures | undefined;

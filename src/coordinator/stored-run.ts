@@ -107,7 +107,7 @@ export function readProgress(dir: string): RunProgress {
     isFinished: last !== undefined && parseMetric(dir, last).type === 'done',
     step,
     hash: step > 0 ? line.trimEnd() : null,
-    testAccuracy: (evaluated !== undefined && parseMetric(dir, evaluated).testAccuracy) || null,
+    testAccuracy: (evaluated === undefined ? undefined : parseMetric(dir, evaluated).testAccuracy) ?? null,
   };
 }
 

@@ -2,7 +2,7 @@
 
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
-import { beginning, encodeCheckpoint, type TrainingState } from '../coordinator/checkpoint.js';
+import { beginning, checkpointBytes, type TrainingState } from '../coordinator/checkpoint.js';
 import { openData } from '../coordinator/data.js';
 import { loadModelSpec } from '../coordinator/model-file.js';
 import { run, type RunOutcome, type RunParts } from '../coordinator/run.js';
@@ -116,7 +116,7 @@ async function startNode(
   const { job, dataset, folder, from } = begun;
   const cores = availableParallelism();
   const threads = job.settings.workers === 'auto' ? cores : job.settings.workers;
-  folder.checkSpace(encodeCheckpoint(job, from).length);
+  folder.checkSpace(checkpointBytes(job));
   emit({ type: 'start', ...describeStart(begun, threads) }, from.step);
   for (const message of [...damaged, ...warnings(chosen, begun, threads, fault)]) {
     emit({ type: 'warning', message });
@@ -145,9 +145,10 @@ function begin(chosen: Partial<TrainSettings>, content: DatasetContent | undefin
   const settings = resolveSettings(chosen);
   const dataset = openData(settings, content);
   const job = jobOf(settings, loadModelSpec(settings.model, dataset.classes), dataset);
+  const from = beginning(job);
   const config = runConfig(job, dataset, content !== undefined);
   const folder = RunFolder.create(settings.out, job.model.spec.name, config);
-  return { job, dataset, folder, from: beginning(job) };
+  return { job, dataset, folder, from };
 }
 
 function goOn(

@@ -4,22 +4,20 @@ import { LockstepError } from './errors.js';
 import { canonicalJson } from './hash.js';
 import type { BitSettings, Job, TrainSettings } from './settings.js';
 
-/** For each setting that decides bits, where it goes. */
-const decides: Partial<Record<keyof TrainSettings, readonly (keyof BitSettings)[]>> = {
-  model: ['layers'],
-  batch: ['batch', 'leaf', 'learningRate'],
-  leaf: ['leaf'],
-  seed: ['seed'],
-  optimizer: ['optimizer'],
-  momentum: ['optimizer'],
-  nesterov: ['optimizer'],
-  weightDecay: ['optimizer'],
-  lr: ['learningRate'],
-  lrSchedule: ['learningRate'],
-  warmup: ['learningRate'],
-  epochs: ['learningRate'],
-  maxSteps: ['learningRate'],
-};
+/** Settings that decide bits, and where they go. Batch and leaf have been compared before. */
+const decides: readonly (readonly [keyof TrainSettings, keyof BitSettings])[] = [
+  ['model', 'layers'],
+  ['seed', 'seed'],
+  ['optimizer', 'optimizer'],
+  ['momentum', 'optimizer'],
+  ['nesterov', 'optimizer'],
+  ['weightDecay', 'optimizer'],
+  ['lr', 'learningRate'],
+  ['lrSchedule', 'learningRate'],
+  ['warmup', 'learningRate'],
+  ['epochs', 'learningRate'],
+  ['maxSteps', 'learningRate'],
+];
 
 /**
  * Compares the job of a resumed run with what was stored of it. More epochs pass where the learning rate does not
@@ -37,11 +35,9 @@ export function checkResume(
     ),
   );
   if (changed.size === 0) return;
-  for (const [name, targets] of typedEntries(decides)) {
+  for (const [name, target] of decides) {
     if (chosen[name] === undefined || chosen[name] === stored.settings[name]) continue;
-    if (targets!.some(target => changed.has(target))) {
-      refuse(difference(name, chosen, stored.settings));
-    }
+    if (changed.has(target)) refuse(difference(name, chosen, stored.settings));
   }
   if (changed.has('datasetDigest')) {
     refuse(
@@ -77,9 +73,4 @@ function refuse(what: string): never {
 function show(value: TrainSettings[keyof TrainSettings]): string {
   if (typeof value === 'object') return `${value.name} with layers of its own`;
   return value === undefined ? 'not set' : String(value);
-}
-
-function typedEntries<T extends object>(record: T): [keyof T, T[keyof T]][] {
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- entries loses the key types
-  return Object.entries(record) as [keyof T, T[keyof T]][];
 }

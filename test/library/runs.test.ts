@@ -115,6 +115,15 @@ test('a run without a whole epoch has the accuracy of its end', async () => {
   });
 });
 
+test('an accuracy of 0 is one', async () => {
+  await inTemporaryFolder(async dir => {
+    const run = join(dir, 'run');
+    await finished(run, 0);
+    appendFileSync(join(run, 'metrics.jsonl'), '{"type":"done","step":27,"testAccuracy":0}\n');
+    assert.equal(onlySummary(run).testAccuracy, 0);
+  });
+});
+
 const spoilers: Record<string, [(run: string) => void, RegExp]> = {
   'a config that is no JSON': [
     run => writeFileSync(join(run, 'config.json'), '{'),
