@@ -18,9 +18,11 @@ if (sources.length === 0) {
   process.exit(1);
 }
 const files = sources.map(name => join(root, 'dist-test', name.replace(/\.ts$/, '.js')));
+// Output is compared as plain text, whatever the surroundings want: CI alone turns colours on.
+const { CI: _, FORCE_COLOR: __, ...inherited } = process.env;
 const { status } = spawnSync(
   process.execPath,
   ['--test', '--test-reporter=spec', `--test-concurrency=${availableParallelism()}`, ...files],
-  { cwd: root, stdio: 'inherit' },
+  { cwd: root, env: { ...inherited, NO_COLOR: '1' }, stdio: 'inherit' },
 );
 process.exit(status ?? 1);

@@ -17,7 +17,7 @@ export function inTerminal(
   args: readonly string[],
   { columns, cwd, env = {} }: { columns: number; cwd: string; env?: Record<string, string> },
 ): { code: number | null; output: string } {
-  const { NO_COLOR: _, FORCE_COLOR: __, CI: ___, ...inherited } = process.env;
+  const { NO_COLOR: _, ...inherited } = process.env;
   const words = [process.execPath, main, ...args].map(word => `'${word}'`).join(' ');
   const { status, stdout } = spawnSync(
     'script',
