@@ -5,6 +5,8 @@ export interface Clock {
   nowMs(): number;
   /** Calls `tick` about every `periodMs`; returns a function that ends it. Does not keep the process alive. */
   every(periodMs: number, tick: () => void): () => void;
+  /** Calls `action` once, after `delayMs`; returns a function that cancels it. Keeps the process alive until then. */
+  after(delayMs: number, action: () => void): () => void;
 }
 
 export const systemClock: Clock = {
@@ -13,5 +15,9 @@ export const systemClock: Clock = {
     const timer = setInterval(tick, periodMs);
     timer.unref();
     return () => clearInterval(timer);
+  },
+  after(delayMs, action) {
+    const timer = setTimeout(action, delayMs);
+    return () => clearTimeout(timer);
   },
 };

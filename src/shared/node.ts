@@ -62,16 +62,61 @@ export interface LostThread {
   readonly phase: Phase | 'start' | 'idle';
 }
 
-/** The coordinator's own node: it holds the weights and the optimizer's state in two banks. */
-export interface LocalNode {
+/** What the lanes of one step are computed for: their leaves' gradients, or their share of an evaluation. */
+export interface Task {
+  readonly kind: 'gradient' | 'evaluate';
+  /** 'train' where the kind is `gradient`. */
+  readonly set: SetName;
+  /** Updates done: the weights to be used, and the step (counted from 0) whose leaves are meant. */
+  readonly step: number;
+}
+
+/**
+ * Lanes from <= lane < to. In an evaluation they stand for the positions that lie under them: lane l of L covers
+ * positions floor(l * n / L) to floor((l + 1) * n / L) of a set of n samples.
+ */
+export interface Lanes {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** What a node answers for a part of a task. */
+export interface PartSums extends Sums {
+  /** f64, exact sums of the leaves' gradients, of `model.paddedCount`; empty in an evaluation. */
+  readonly gradient: Float64Array;
+}
+
+/** What computes parts: the pool of the coordinator, or of an agent. One call at a time. */
+export interface ComputingNode {
+  readonly threads: number;
+  /**
+   * Computes the leaves of some lanes with the present weights, which must be those of `task.step`. `gradient` is valid
+   * until the next call. A thread that dies meanwhile is replaced and the part computed again.
+   * @throws LOCKSTEP_BAD_LEAF if it was bad twice, LOCKSTEP_THREAD_DIES
+   */
+  compute(task: Task, lanes: Lanes): Promise<PartSums>;
+  close(): Promise<void>;
+}
+
+/** An agent's node: it gets its weights and its samples from the coordinator, and holds nothing that matters. */
+export interface AgentNode extends ComputingNode {
+  /** Samples of a set in the dataset's order: their images, then their labels. */
+  loadShard(set: SetName, fromPosition: number, samples: number, bytes: Uint8Array): void;
+  /** f32, of `model.parameterCount`, between two calls of `compute`. */
+  setWeights(step: number, weights: Float32Array): void;
+}
+
+/** What the run loop trains with: the coordinator's own node, or it together with remote ones. */
+export interface TrainingNode {
+  /** Threads of the coordinator's own that compute leaves. */
   readonly threads: number;
   /** The most steps `train` takes in one span. */
   readonly spanLimit: number;
   /**
    * Does steps `firstStep` (counted from 0), firstStep + 1, ... with one set of scalars each. A thread that dies
    * meanwhile is replaced and its step redone; that changes nothing but the time. After `cut` the results are of fewer
-   * steps, at least of one.
-   * @throws LOCKSTEP_BAD_LEAF, LOCKSTEP_BAD_WEIGHTS, LOCKSTEP_THREAD_DIES
+   * steps; of none only where no node is left that computes.
+   * @throws LOCKSTEP_BAD_LEAF, LOCKSTEP_BAD_WEIGHTS, LOCKSTEP_THREAD_DIES, LOCKSTEP_SUMS_DIFFER
    */
   train(firstStep: number, scalars: readonly UpdateScalars[]): Promise<StepResult[]>;
   /** Loss and accuracy over a whole set, with the present weights, in evaluation mode; undefined after `cut`. */
@@ -80,6 +125,20 @@ export interface LocalNode {
   cut(): void;
   /** A copy of the present state. */
   state(): NodeState;
+  reports(): ThreadReport[];
+  close(): Promise<void>;
+}
+
+/** The coordinator's own node: it holds the weights and the optimizer's state in two banks. */
+export interface LocalNode extends TrainingNode, ComputingNode {
+  /**
+   * The update of a step whose lanes were computed by `compute`, here or elsewhere: `sums` are those of all lanes,
+   * added. A thread that dies meanwhile is replaced and the update redone.
+   * @throws LOCKSTEP_BAD_WEIGHTS, LOCKSTEP_THREAD_DIES
+   */
+  update(step: number, scalars: UpdateScalars, sums: PartSums): Promise<StepResult>;
+  /** A view of the present weights, of `model.parameterCount`, valid until the next update. */
+  weights(): Float32Array;
   /**
    * For measurements: how much of the work of steps `firstStep` to `firstStep + scalars.length - 1` the threads get
    * done in `durationMs` if nobody waits for anybody. Nothing comes of it: the weights are afterwards what they were.
@@ -87,6 +146,4 @@ export interface LocalNode {
    * @throws LOCKSTEP_THREAD_DIES
    */
   race(firstStep: number, scalars: readonly UpdateScalars[], durationMs: number): Promise<number>;
-  reports(): ThreadReport[];
-  close(): Promise<void>;
 }

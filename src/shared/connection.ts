@@ -1,0 +1,21 @@
+// One side of an open, authenticated connection between the coordinator and an agent, whatever carries it.
+
+/** Whole frames in order, or the connection's end. */
+export interface Connection {
+  /** The other side's address, for messages. */
+  readonly peer: string;
+  /** Given to `send` and not yet taken by the network. */
+  readonly bufferedBytes: number;
+  readonly receivedBytes: number;
+  readonly sentBytes: number;
+  /** Called with each frame that arrives. Set once, in the same tick in which the connection is handed over. */
+  onFrame: (frame: Uint8Array) => void;
+  /** Called once, when the connection has ended, by either side or the network. */
+  onClose: (reason: string) => void;
+  /** `frame` must not change afterwards. Does nothing on an ended connection. */
+  send(frame: Uint8Array): void;
+  /** Sends what is buffered, for a while, and ends the connection; the other side is given the reason where possible. */
+  close(reason: string): void;
+  /** Ends the connection at once. */
+  destroy(reason: string): void;
+}

@@ -1,0 +1,128 @@
+// The messages between the coordinator and an agent, a schema each. `docs/protocol.md` says who sends what when.
+
+import * as v from 'valibot';
+import { modelSpecSchema } from './model.js';
+import { engineNames } from './settings.js';
+
+/** Raised with every change that the other side would not understand. */
+export const PROTOCOL_VERSION = 1;
+
+/** The most parts of a lease, and the most shards asked for at once. */
+export const MOST_PARTS = 64;
+export const MOST_FETCHES = 16;
+/** Samples of a set, times a shard's least samples. */
+const MOST_SHARDS = 8192;
+const MOST_LANES = 1_048_576;
+
+const count = (most: number) => v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(most));
+const finite = v.pipe(v.number(), v.finite());
+const duration = v.pipe(finite, v.minValue(0));
+const text = (most: number) => v.pipe(v.string(), v.maxLength(most));
+/** 64 bits: a run, an incarnation, weights, a check. */
+const digest64 = v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/));
+const digest256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
+const bytes = v.instance(Uint8Array);
+const step = count(2_147_483_647);
+const samples = count(2_097_152);
+const lane = count(MOST_LANES);
+const lanes = v.strictObject({ from: lane, to: lane });
+const set = v.picklist(['train', 'test']);
+const extent = v.pipe(count(65_536), v.minValue(1));
+
+/** What every lease and every answer says of where it belongs; any mismatch is dropped and counted. */
+const work = {
+  /** The job's hash before its first step. */
+  run: digest64,
+  /** Drawn by each process that coordinates the run. */
+  incarnation: digest64,
+  /** Updates done. */
+  step,
+  /** The chain's hash after them, which names the weights. */
+  weights: digest64,
+  kind: v.picklist(['gradient', 'evaluate']),
+  set,
+};
+
+const shard = v.strictObject({ set, from: samples, samples, sha256: digest256 });
+
+/** From the coordinator. */
+export const toAgentSchema = v.variant('type', [
+  /** The answer to `hello`: what is computed here. */
+  v.strictObject({
+    type: v.literal('job'),
+    run: digest64,
+    incarnation: digest64,
+    model: v.lazy(() => modelSpecSchema),
+    shape: v.strictObject({ height: extent, width: extent, channels: extent }),
+    classes: extent,
+    normalization: v.strictObject({ scale: finite, shift: finite }),
+    samples: v.strictObject({ train: samples, test: samples }),
+    batch: count(MOST_LANES),
+    leaf: count(MOST_LANES),
+    seed: count(Number.MAX_SAFE_INTEGER),
+    engine: v.picklist(engineNames),
+    profile: text(100),
+    dataset: v.strictObject({ name: text(1000), digest: digest256 }),
+    shards: v.pipe(v.array(shard), v.maxLength(MOST_SHARDS)),
+  }),
+  /** The lanes whose shards the node is to hold; answered by `prepared` once it does. Replaces the plan before. */
+  v.strictObject({ type: v.literal('plan'), plan: count(Number.MAX_SAFE_INTEGER), from: lane, to: lane }),
+  /** f32, little endian, of all parameters; kept until the next. */
+  v.strictObject({ type: v.literal('weights'), step, weights: digest64, data: bytes }),
+  /** Parts to compute, in this order, one answer each. */
+  v.strictObject({
+    type: v.literal('lease'),
+    ...work,
+    parts: v.pipe(v.array(lanes), v.minLength(1), v.maxLength(MOST_PARTS)),
+  }),
+  /** Images of the samples, then their labels. */
+  v.strictObject({ type: v.literal('shard'), index: count(MOST_SHARDS), data: bytes }),
+  v.strictObject({ type: v.literal('ping'), sentMs: duration }),
+  /** Final: the agent ends. `code` is empty where the run was finished with it. */
+  v.strictObject({ type: v.literal('end'), code: text(100), message: text(2000) }),
+]);
+
+/** From the agent. */
+export const toCoordinatorSchema = v.variant('type', [
+  v.strictObject({
+    type: v.literal('hello'),
+    protocol: count(Number.MAX_SAFE_INTEGER),
+    version: text(100),
+    /** For people; need not be unique. */
+    name: v.pipe(text(100), v.regex(/^[\w.-]+$/)),
+    threads: v.pipe(count(4096), v.minValue(1)),
+  }),
+  /** The bits of the known leaves, and what one of them takes. */
+  v.strictObject({
+    type: v.literal('checked'),
+    digests: v.pipe(v.array(digest64), v.length(3)),
+    leafMs: duration,
+  }),
+  /** The shards of this plan are held. */
+  v.strictObject({ type: v.literal('prepared'), plan: count(Number.MAX_SAFE_INTEGER) }),
+  v.strictObject({
+    type: v.literal('fetch'),
+    shards: v.pipe(v.array(count(MOST_SHARDS)), v.minLength(1), v.maxLength(MOST_FETCHES)),
+  }),
+  /** The exact sums of a part: losses on their grid, gradients as f64, little endian, of all parameters. */
+  v.strictObject({
+    type: v.literal('sum'),
+    ...work,
+    part: lanes,
+    lossSum: finite,
+    correct: samples,
+    samples,
+    computeMs: duration,
+    gradient: bytes,
+  }),
+  /** A part that was bad twice. */
+  v.strictObject({ type: v.literal('bad-leaf'), ...work, part: lanes, message: text(2000) }),
+  /** The node goes; its leases are free. */
+  v.strictObject({ type: v.literal('leave') }),
+  v.strictObject({ type: v.literal('pong'), sentMs: duration }),
+]);
+
+export type ToAgent = v.InferOutput<typeof toAgentSchema>;
+export type ToCoordinator = v.InferOutput<typeof toCoordinatorSchema>;
+export type Message = ToAgent | ToCoordinator;
+export type MessageOf<Type extends Message['type']> = Extract<Message, { type: Type }>;
