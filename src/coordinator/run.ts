@@ -6,7 +6,7 @@ import { LockstepError } from '../shared/errors.js';
 import type { RunEventBody, RunResult } from '../shared/events.js';
 import { formatHash, sha256 } from '../shared/hash.js';
 import { learningRate } from '../shared/learning-rate.js';
-import type { LocalNode, StepResult, Sums } from '../shared/node.js';
+import type { StepResult, Sums, TrainingNode } from '../shared/node.js';
 import { updateScalars, type BetaPowers, type UpdateScalars } from '../shared/optimizer.js';
 import type { Job } from '../shared/settings.js';
 import { encodeCheckpoint, namedTensors, noSums, type TrainingState } from './checkpoint.js';
@@ -16,7 +16,7 @@ import { encodeSafetensors, tensorBytes, type TensorValues } from './safetensors
 export interface RunParts {
   readonly job: Job;
   /** Holds the state that `from` describes. */
-  readonly node: LocalNode;
+  readonly node: TrainingNode;
   readonly folder: RunFolder;
   readonly from: Pick<TrainingState, 'step' | 'hash' | 'powers' | 'epochSums'>;
   readonly clock: Clock;
@@ -91,6 +91,7 @@ export async function run(parts: RunParts): Promise<RunOutcome> {
     const span = planSpan(job, step, Math.min(limit, step + spanLength(whole, node)), powers);
     const stopTimer = clock.every(SPAN_MOST_MS, () => node.cut());
     const results = await node.train(step, span.scalars).finally(stopTimer);
+    if (results.length === 0) continue;
     folder.recordHashes(results.map(result => formatHash(result.hash)));
     folder.recordMetrics(
       results.map((result, i) => ({ type: 'step', ...stepFigures(job, step + i, result) })),
@@ -210,7 +211,7 @@ export class Tally {
 }
 
 /** One step first, to show life; then as many as take about `SPAN_MS`. */
-export function spanLength({ steps, msPerStep }: Tally, { spanLimit }: LocalNode): number {
+export function spanLength({ steps, msPerStep }: Tally, { spanLimit }: TrainingNode): number {
   return steps === 0 ? 1 : Math.max(1, Math.min(spanLimit, Math.floor(SPAN_MS / msPerStep)));
 }
 
@@ -231,7 +232,7 @@ interface EvaluationFigures {
 }
 
 /** Undefined if `signal` aborts meanwhile. */
-async function evaluate(node: LocalNode, signal?: AbortSignal): Promise<EvaluationFigures | undefined> {
+async function evaluate(node: TrainingNode, signal?: AbortSignal): Promise<EvaluationFigures | undefined> {
   const cut = (): void => node.cut();
   signal?.addEventListener('abort', cut);
   try {

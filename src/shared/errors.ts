@@ -27,6 +27,8 @@ export const errorCodes = {
   LOCKSTEP_THREAD_DIES: 'Worker threads keep dying.',
   LOCKSTEP_MEMORY: 'The shared memory that this run needs cannot be had.',
   LOCKSTEP_BUILD: 'The compiled kernels are missing or cannot be loaded.',
+  LOCKSTEP_SUMS_DIFFER: 'Two nodes gave different sums for the same lanes.',
+  LOCKSTEP_NO_NODES: 'No node was there to compute, for longer than the run waits.',
   LOCKSTEP_INTERRUPTED: 'The run was interrupted before its end.',
 } as const;
 

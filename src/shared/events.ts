@@ -26,6 +26,36 @@ export interface ThreadReport {
   readonly waitMs: number;
 }
 
+/** A remote node: what it is doing, and what it has done. */
+export interface NodeReport {
+  readonly node: string;
+  readonly name: string;
+  readonly state: 'joining' | 'fetching' | 'active' | 'spare' | 'late' | 'gone';
+  readonly threads: number;
+  /** Lanes that it has of every step. */
+  readonly lanes: number;
+  /** Why it has none, or '' where it has. */
+  readonly why: string;
+  /** Training samples whose sums counted, a second, since the last report; at the end over the whole run. */
+  readonly imagesPerSecond: number;
+  /** Milliseconds since its last sign of life. */
+  readonly lastHeardMs: number;
+  readonly roundTripMs: number;
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+  /** Parts and training samples whose sums counted. */
+  readonly parts: number;
+  readonly samples: number;
+  /** Time that others waited for it at the end of steps. */
+  readonly waitedForMs: number;
+  readonly shards: number;
+  readonly expired: number;
+  /** Answers that did not count: late, or of something that was over. */
+  readonly dropped: number;
+  /** How often it was lost. */
+  readonly losses: number;
+}
+
 export type RunEventBody =
   | {
       readonly type: 'start';
@@ -92,6 +122,38 @@ export type RunEventBody =
       readonly reason: string;
       readonly phase: Phase | 'start' | 'idle';
     }
+  | {
+      readonly type: 'listening';
+      /** HOST:PORT, as agents reach it. */
+      readonly address: string;
+      /** The line for `lockstep worker`, which holds the key; absent where it was written to a file. */
+      readonly join?: string;
+    }
+  | {
+      readonly type: 'node-joined';
+      readonly node: string;
+      readonly name: string;
+      readonly threads: number;
+      readonly address: string;
+    }
+  | { readonly type: 'node-lost'; readonly node: string; readonly name: string; readonly reason: string }
+  | {
+      /** Somebody who was not let in, or not let go on. */
+      readonly type: 'node-refused';
+      readonly address: string;
+      readonly reason: string;
+    }
+  | {
+      /** A node let the deadline of a lease pass; its lanes went to another. */
+      readonly type: 'lease-expired';
+      readonly node: string;
+      readonly name: string;
+      readonly fromLane: number;
+      readonly toLane: number;
+    }
+  /** Nobody is there who could compute. */
+  | { readonly type: 'waiting'; readonly message: string }
+  | ({ readonly type: 'node' } & NodeReport)
   | { readonly type: 'error'; readonly code: ErrorCode | 'LOCKSTEP_INTERNAL'; readonly message: string }
   | ({ readonly type: 'done' } & RunResult);
 
@@ -110,6 +172,8 @@ export interface RunResult {
   readonly seconds: number;
   readonly workers: number;
   readonly threads: readonly ThreadReport[];
+  /** Remote nodes, where the run listened for them. */
+  readonly nodes?: readonly NodeReport[];
   readonly hash: string;
   readonly weightsSha256: string;
   readonly runDir: string;

@@ -63,10 +63,10 @@ export class Schedule {
     return { offset, length: Math.max(0, Math.min(this.leaf, laneLength - offset)) };
   }
 
-  /** Samples in all leaves of a step: what its gradient is divided by. */
-  samplesInStep(step: number): number {
+  /** Samples in the leaves of a step, of all lanes (what its gradient is divided by) or of from <= lane < to. */
+  samplesInStep(step: number, from = 0, to = this.lanes): number {
     let samples = 0;
-    for (let lane = 0; lane < this.lanes; lane++) samples += this.#leafRange(step, lane).length;
+    for (let lane = from; lane < to; lane++) samples += this.#leafRange(step, lane).length;
     return samples;
   }
 

@@ -1,0 +1,81 @@
+// Who gets how many lanes: pure functions of measured speeds.
+
+import type { Lanes } from '../shared/node.js';
+
+/** What a lease of n lanes takes: fixedMs + n * laneMs, the network included. */
+export interface Speed {
+  readonly fixedMs: number;
+  readonly laneMs: number;
+}
+
+/** Milliseconds that a lease of `lanes` lanes takes; none takes none. */
+export function leaseMs({ fixedMs, laneMs }: Speed, lanes: number): number {
+  return lanes === 0 ? 0 : fixedMs + lanes * laneMs;
+}
+
+/** When a task ends that is shared so: the end of the last lease. */
+export function taskMs(speeds: readonly Speed[], counts: readonly number[]): number {
+  return speeds.reduce((endMs, speed, i) => Math.max(endMs, leaseMs(speed, counts[i])), 0);
+}
+
+/**
+ * The lanes of each node that make the end of the task as early as it can be: as many as each gets done by a time T,
+ * for the smallest T by which all lanes are done. A node whose fixed costs alone exceed T gets none. What remains of
+ * rounding is taken from whoever would end last, so equal nodes get equal shares, the first ones one more.
+ */
+export function shareLanes(speeds: readonly Speed[], lanes: number): number[] {
+  const within = (ms: number): number[] =>
+    speeds.map(({ fixedMs, laneMs }) =>
+      ms < fixedMs ? 0 : Math.min(lanes, Math.floor((ms - fixedMs) / Math.max(laneMs, 1e-9))),
+    );
+  const total = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
+  let least = 0;
+  let most = Math.min(...speeds.map(speed => leaseMs(speed, lanes))) * (1 + 1e-9) + 1e-9;
+  for (let i = 0; i < 60; i++) {
+    const middle = (least + most) / 2;
+    if (total(within(middle)) >= lanes) most = middle;
+    else least = middle;
+  }
+  const counts = within(most);
+  for (let surplus = total(counts) - lanes; surplus > 0; surplus--) {
+    let last = 0;
+    for (const [i, speed] of speeds.entries()) {
+      if (counts[i] > 0 && leaseMs(speed, counts[i]) >= leaseMs(speeds[last], counts[last])) last = i;
+    }
+    counts[last]--;
+  }
+  return counts;
+}
+
+/** Consecutive ranges of so many lanes, in the order of the nodes. */
+export function rangesOf(counts: readonly number[]): Lanes[] {
+  let from = 0;
+  return counts.map(count => ({ from, to: (from += count) }));
+}
+
+/** Cuts a range into `parts` ranges of equal length, within one lane; into fewer where there are fewer lanes. */
+export function cutLanes({ from, to }: Lanes, parts: number): Lanes[] {
+  const length = to - from;
+  const count = Math.min(parts, length);
+  return Array.from({ length: count }, (_, i) => ({
+    from: from + Math.floor((i * length) / count),
+    to: from + Math.floor(((i + 1) * length) / count),
+  }));
+}
+
+/** A part is meant to take at least this long: each costs a sum on the wire. */
+const PART_MS = 20;
+const MOST_PARTS = 4;
+
+/** How many parts a lease is cut into: more where a part that is lost would cost much. */
+export function partCount({ laneMs }: Speed, lanes: number): number {
+  return Math.max(1, Math.min(MOST_PARTS, Math.floor((lanes * laneMs) / PART_MS)));
+}
+
+/** Weight of the newest measurement in a running mean. */
+const NEWEST = 0.25;
+
+/** A running mean of measurements; `before` is undefined for the first. */
+export function blend(before: number | undefined, newest: number): number {
+  return before === undefined ? newest : before + NEWEST * (newest - before);
+}

@@ -1,0 +1,900 @@
+// The coordinator's own node together with remote ones: what the run loop trains with when it listens for agents.
+//
+// A step is leased to the nodes of the present plan, their sums are added as they come, and the own node does the
+// update. Where the plan leaves all lanes to the own node, it does whole spans of steps as if nobody else were there.
+// Who gets what is decided by `assignment` and `ledger`; this module measures, asks them, and carries out their answers.
+
+import { encode, bytesOf } from '../shared/codec.js';
+import type { Clock } from '../shared/clock.js';
+import type { Connection } from '../shared/connection.js';
+import type { SetName } from '../shared/dataset.js';
+import { LockstepError } from '../shared/errors.js';
+import type { NodeReport, RunEventBody, ThreadReport } from '../shared/events.js';
+import { gradientBound, lossBound } from '../shared/exact-sum.js';
+import { plural } from '../shared/format.js';
+import { formatHash, sha256 } from '../shared/hash.js';
+import type { MessageOf } from '../shared/messages.js';
+import type {
+  Evaluated,
+  Lanes,
+  LocalNode,
+  NodeState,
+  PartSums,
+  StepResult,
+  TrainingNode,
+} from '../shared/node.js';
+import type { UpdateScalars } from '../shared/optimizer.js';
+import { Schedule } from '../shared/schedule.js';
+import { jobHash, type Job } from '../shared/settings.js';
+import { blend, cutLanes, partCount, rangesOf, shareLanes, taskMs, type Speed } from './assignment.js';
+import {
+  advance,
+  emptyLedger,
+  isBehind,
+  isContested,
+  isLate,
+  openLeases,
+  type Effect,
+  type LedgerEvent,
+  type LedgerTask,
+  type Named,
+  type NodeView,
+  type PlannedPart,
+} from './ledger.js';
+import { gradientOf, protocolError, RemoteNode, speedKey, type RemoteNodeHost } from './remote-node.js';
+
+export interface ClusterOptions {
+  readonly job: Job;
+  readonly samples: Record<SetName, number>;
+  /** Holds the weights and does the updates; where it has no threads it computes no leaves. */
+  readonly own: LocalNode;
+  /** Of the weights that `own` holds: updates done, and the chain's hash. */
+  readonly from: Pick<NodeState, 'step' | 'hash'>;
+  /** 16 hexadecimal digits, drawn by this process. */
+  readonly incarnation: string;
+  /** The encoded `job` message. */
+  readonly jobFrame: Uint8Array;
+  readonly shardCount: number;
+  shardFrame(index: number): Uint8Array;
+  readonly maxFrameBytes: number;
+  /** The share of leases that are computed twice, where there are two nodes. */
+  readonly audit: number;
+  /** How long to wait while nobody computes. */
+  readonly patienceMs: number;
+  /** The digests that the known leaves must have; a node's own are kept where there are none. */
+  reference(digests: readonly string[]): Promise<readonly string[]>;
+  readonly clock: Clock;
+  /** From 0 to below 1. */
+  random(): number;
+  /** Calls `action` once input that is waiting has been read. */
+  afterInput(action: () => void): void;
+  emit(event: RunEventBody): void;
+  /** The run is to end, saved, for this reason. */
+  onGiveUp(error: LockstepError): void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The own node's name in the ledger. */
+const OWN = 'coordinator';
+const TICK_MS = 50;
+const TICKS_PER_BEAT = 20;
+/** A plan is changed when the steps would be so much shorter, or the nodes are not the same. */
+const WORTH_CHANGING = 0.85;
+/** Shared steps that turn out slower than the own threads alone by this are given up for a while. */
+const TOO_SLOW = 1.05;
+const MOST_PROBE_BACKOFF_MS = 60_000;
+/** Between two looks at the plan, so many shared steps. */
+const STEPS_PER_LOOK = 32;
+/** Reports of nodes that are gone are kept of so many. */
+const MOST_GONE = 1000;
+
+interface Share {
+  readonly node: string;
+  readonly lanes: Lanes;
+}
+
+/** The task at work, and the sums of the parts that have come. */
+interface Work {
+  readonly task: LedgerTask;
+  readonly sums: { lossSum: number; correct: number; samples: number; readonly gradient: Float64Array };
+  /** When the last sum of each node came. */
+  readonly lastSums: Map<string, number>;
+  settle(isDone: boolean): void;
+}
+
+/** What is kept of a node beyond its connections. */
+interface Tally {
+  name: string;
+  threads: number;
+  parts: number;
+  samples: number;
+  waitedForMs: number;
+  shards: number;
+  expired: number;
+  dropped: number;
+  losses: number;
+  sentBytes: number;
+  receivedBytes: number;
+  /** At the last report. */
+  reportedSamples: number;
+  reportedMs: number;
+  joinedMs: number;
+}
+
+export class Cluster implements TrainingNode {
+  readonly threads: number;
+  readonly spanLimit: number;
+  readonly #options: ClusterOptions;
+  readonly #schedule: Schedule;
+  readonly #run: { readonly run: string; readonly incarnation: string };
+  readonly #total: Float64Array;
+  readonly #remote = new Map<string, RemoteNode>();
+  readonly #tallies = new Map<string, Tally>();
+  readonly #stopTicking: () => void;
+  /** Where components of sums end: within it every sum is exact. */
+  readonly #mostComponent: number;
+  #ledger = emptyLedger;
+  #work: Work | undefined;
+  /** Updates done, and the hash after them. */
+  #step: number;
+  #hash: string;
+  #shares: readonly Share[] = [];
+  #nextShares: readonly Share[] | undefined;
+  #planNumber = 0;
+  #isPlanDue = true;
+  #stepsSinceLook = 0;
+  /** What the own threads take alone for a step, what shared steps take, and of that beyond the longest lease. */
+  #soloMs: number | undefined;
+  #sharedMs: number | undefined;
+  #overheadMs = 0;
+  /** Shared steps turned out slower than predicted: none until then. */
+  #soloUntilMs = 0;
+  #soloBackoffMs = 1000;
+  readonly #ownSpeeds = new Map<string, Speed>();
+  readonly #ownQueue: { readonly task: LedgerTask; readonly lanes: Lanes }[] = [];
+  #ownWork: Promise<void> | undefined;
+  #weightsFrame: { readonly weights: string; readonly frame: Uint8Array } | undefined;
+  #fatal: unknown;
+  #isCut = false;
+  /** The own node trains or evaluates by itself. */
+  #isAlone = false;
+  #isClosed = false;
+  #stopPatience: (() => void) | undefined;
+  #onReady: () => void = () => {};
+
+  constructor(options: ClusterOptions) {
+    const { job, own, from, samples, incarnation, clock, signal } = options;
+    const { batch, leaf, seed } = job.bits;
+    this.#options = options;
+    this.threads = own.threads;
+    this.spanLimit = own.spanLimit;
+    this.#schedule = new Schedule({ samples: samples.train, seed, batch, leaf });
+    this.#run = { run: formatHash(jobHash(job)), incarnation };
+    this.#total = new Float64Array(job.model.paddedCount);
+    this.#mostComponent = gradientBound(job.lanes) * job.lanes;
+    this.#step = from.step;
+    this.#hash = formatHash(from.hash);
+    let dueMs = clock.nowMs() + TICK_MS;
+    let ticks = 0;
+    this.#stopTicking = clock.every(TICK_MS, () => {
+      const latenessMs = Math.max(0, clock.nowMs() - dueMs);
+      dueMs = clock.nowMs() + TICK_MS;
+      // A stalled process finds its timers due before it has read what came meanwhile.
+      options.afterInput(() => {
+        if (this.#isClosed) return;
+        this.#advance({ type: 'tick', latenessMs });
+        for (const node of this.#remote.values()) node.pump();
+        if (++ticks % TICKS_PER_BEAT === 0) this.#beat();
+      });
+    });
+    signal?.addEventListener('abort', () => this.#giveUpTask());
+  }
+
+  /** Takes a connection that has proved to hold the key. */
+  accept(connection: Connection, id: string): void {
+    if (this.#isClosed) return connection.destroy('the run is over');
+    this.#remote.get(id)?.drop('it has connected again');
+    const { maxFrameBytes, jobFrame, shardCount, shardFrame, clock } = this.#options;
+    const host: RemoteNodeHost = {
+      maxFrameBytes,
+      jobFrame,
+      shardCount,
+      shardFrame: index => {
+        this.#tallyOf(id).shards++;
+        return shardFrame(index);
+      },
+      nowMs: () => clock.nowMs(),
+      onChecked: (node, digests) => void this.#admit(node, digests),
+      onPrepared: node => this.#onPrepared(node),
+      onSum: (node, message) => this.#onRemoteSum(node, message),
+      onBadLeaf: (node, message) => {
+        if (!this.#isOurs(message)) return this.#drop(node.id);
+        node.book(0);
+        const { part: lanes, message: text } = message;
+        this.#advance({ type: 'bad', node: node.id, task: taskOf(message), lanes, message: text });
+      },
+      onGone: (node, reason) => this.#onGone(node, reason),
+    };
+    this.#remote.set(id, new RemoteNode(id, connection, host));
+  }
+
+  /** Waits until so many nodes can compute. False if the signal aborts before. */
+  async gather(count: number): Promise<boolean> {
+    const { signal, emit } = this.#options;
+    const isThere = (): boolean => [...this.#remote.values()].filter(node => node.isReady).length >= count;
+    if (!isThere()) {
+      emit({ type: 'waiting', message: `waiting for ${plural(count, 'remote node')} before the start` });
+    }
+    await new Promise<void>(resolve => {
+      const look = (): void => {
+        if (isThere() || signal?.aborted) resolve();
+      };
+      this.#onReady = look;
+      signal?.addEventListener('abort', look);
+      look();
+    });
+    return signal?.aborted !== true;
+  }
+
+  async train(firstStep: number, scalars: readonly UpdateScalars[]): Promise<StepResult[]> {
+    const { own, clock } = this.#options;
+    const results: StepResult[] = [];
+    this.#isCut = false;
+    while (results.length < scalars.length && !(this.#isCut && results.length > 0)) {
+      if (this.#fatal !== undefined) throw this.#fatal;
+      const step = firstStep + results.length;
+      this.#look();
+      const probed = this.#probeTarget();
+      const startMs = clock.nowMs();
+      if (this.#isSolo && probed === undefined) {
+        const alone = await this.#alone(() => own.train(step, scalars.slice(results.length)));
+        results.push(...alone);
+        this.#soloMs = blend(this.#soloMs, (clock.nowMs() - startMs) / alone.length);
+        this.#enter(results.at(-1)!, firstStep + results.length);
+        break;
+      }
+      const work = await this.#compute({ kind: 'gradient', set: 'train', step }, probed);
+      if (!work) break;
+      const result = await own.update(step, scalars[results.length], work.sums);
+      results.push(result);
+      this.#enter(result, step + 1);
+      this.#measureStep(work, startMs);
+    }
+    return results;
+  }
+
+  async evaluate(set: SetName): Promise<Evaluated | undefined> {
+    this.#isCut = false;
+    this.#look();
+    if (this.#fatal !== undefined) throw this.#fatal;
+    if (this.#isSolo) return this.#alone(() => this.#options.own.evaluate(set));
+    const work = await this.#compute({ kind: 'evaluate', set, step: this.#step }, undefined);
+    return work?.sums;
+  }
+
+  cut(): void {
+    this.#isCut = true;
+    if (this.#isAlone) this.#options.own.cut();
+    if (this.#work?.task.kind === 'evaluate') this.#giveUpTask();
+  }
+
+  state(): NodeState {
+    return this.#options.own.state();
+  }
+
+  reports(): ThreadReport[] {
+    return this.#options.own.reports();
+  }
+
+  /** What each remote node is doing now and has done. `isFinal`: rates over the whole run. */
+  nodeReports(isFinal = false): NodeReport[] {
+    return [...this.#tallies].map(([id, tally]) => this.#report(id, tally, isFinal));
+  }
+
+  /** Leases that are not answered. */
+  get openLeases(): number {
+    return openLeases(this.#ledger);
+  }
+
+  /** Tells all nodes that the run is done, or else leaves them to come back to whoever resumes it. */
+  async close(isFinished = false): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#stopTicking();
+    this.#stopPatience?.();
+    for (const node of this.#remote.values()) {
+      if (isFinished) node.end('', 'the run is finished');
+      else node.connection.close('the coordinator has stopped');
+    }
+    await this.#ownWork;
+    await this.#options.own.close();
+  }
+
+  get #isSolo(): boolean {
+    return this.#shares.length === 1 && this.#shares[0].node === OWN;
+  }
+
+  /** Has the own node do something that concerns no other. */
+  async #alone<T>(work: () => Promise<T>): Promise<T> {
+    await this.#ownWork;
+    this.#isAlone = true;
+    try {
+      return await work();
+    } finally {
+      this.#isAlone = false;
+    }
+  }
+
+  #enter({ hash }: StepResult, step: number): void {
+    this.#step = step;
+    this.#hash = formatHash(hash);
+  }
+
+  /** Has a task computed by all nodes of the plan. Undefined if it was given up. */
+  async #compute(
+    named: Omit<LedgerTask, 'weights'>,
+    probed: RemoteNode | undefined,
+  ): Promise<Work | undefined> {
+    if (this.#options.signal?.aborted) return undefined;
+    const task = { ...named, weights: this.#hash };
+    const gradient = task.kind === 'gradient' ? this.#total : new Float64Array(0);
+    gradient.fill(0);
+    const isDone = new Promise<boolean>((resolve, reject) => {
+      this.#work = {
+        task,
+        sums: { lossSum: 0, correct: 0, samples: 0, gradient },
+        lastSums: new Map(),
+        settle: done => (this.#fatal === undefined ? resolve(done) : reject(this.#fatal)),
+      };
+    });
+    const work = this.#work!;
+    try {
+      this.#advance({ type: 'begin', task, parts: this.#partsOf(task, probed), nodes: this.#views(task) });
+      return (await isDone) ? work : undefined;
+    } finally {
+      this.#work = undefined;
+      this.#stopPatience?.();
+      this.#stopPatience = undefined;
+      // The own node does one thing at a time, and may still be at a part that another has answered meanwhile.
+      await this.#ownWork;
+    }
+  }
+
+  /** The shares of the plan, cut into parts; what its present owner cannot take is left to whoever is free. */
+  #partsOf(task: LedgerTask, probed: RemoteNode | undefined): PlannedPart[] {
+    const { audit, random } = this.#options;
+    const parts = this.#shares.flatMap(({ node, lanes }): PlannedPart[] =>
+      cutLanes(lanes, partCount(this.#speedOf(node, task), lanes.to - lanes.from)).map(part => ({
+        lanes: part,
+        node,
+      })),
+    );
+    const nodes = this.#readyNodes();
+    return parts.flatMap((part, index): PlannedPart[] => {
+      if (probed && index === parts.length - 1) {
+        const { from, to } = part.lanes;
+        const second = { node: probed.id, role: 'probe' } as const;
+        const rest = from < to - 1 ? [{ ...part, lanes: { from, to: to - 1 } }] : [];
+        return [...rest, { ...part, lanes: { from: to - 1, to }, second }];
+      }
+      const others = audit > 0 && random() < audit ? nodes.filter(node => node !== part.node) : [];
+      if (others.length === 0) return [part];
+      const node = others[Math.floor(random() * others.length)];
+      return [{ ...part, second: { node, role: 'audit' } }];
+    });
+  }
+
+  #views(task: LedgerTask): NodeView[] {
+    const remote = [...this.#remote.values()].filter(node => node.isReady);
+    return [
+      ...(this.threads > 0 ? [this.#ownView(task)] : []),
+      ...remote.map(node => this.#viewOf(node, task)),
+    ];
+  }
+
+  #ownView(task: LedgerTask): NodeView {
+    const holds = { from: 0, to: this.#schedule.lanes };
+    return { node: OWN, speed: this.#speedOf(OWN, task), holds, isOwn: true };
+  }
+
+  #viewOf({ id, holds }: RemoteNode, task: LedgerTask): NodeView {
+    return { node: id, speed: this.#speedOf(id, task), holds, isOwn: false };
+  }
+
+  /** As measured for this kind of task, or as it follows from others. */
+  #speedOf(node: string, task: Pick<LedgerTask, 'kind' | 'set'>): Speed {
+    const { job, samples } = this.#options;
+    const remote = this.#remote.get(node);
+    const speeds = remote ? remote.speeds : this.#ownSpeeds;
+    const measured = speeds.get(speedKey(task));
+    if (measured) return measured;
+    if (task.kind === 'evaluate') {
+      // A forward pass takes about a third of a training one.
+      const { fixedMs, laneMs } = this.#speedOf(node, { kind: 'gradient', set: 'train' });
+      return { fixedMs, laneMs: (laneMs * samples[task.set]) / job.lanes / job.bits.leaf / 3 };
+    }
+    if (remote) return { fixedMs: remote.roundTripMs, laneMs: remote.leafMs / remote.threads };
+    return { fixedMs: 0, laneMs: (this.#soloMs ?? 1) / job.lanes };
+  }
+
+  #readyNodes(): string[] {
+    const remote = [...this.#remote.values()].filter(({ isReady, id }) => isReady && this.#isFree(id));
+    return [...(this.threads > 0 ? [OWN] : []), ...remote.map(({ id }) => id)];
+  }
+
+  #isFree(id: string): boolean {
+    return !isBehind(this.#ledger, id) && !isLate(this.#ledger, id);
+  }
+
+  /** Looks at the plan, where something has changed or enough steps were done since. */
+  #look(): void {
+    const hasNode = this.#shares.some(({ node }) => node === OWN || this.#remote.get(node)?.isReady);
+    if (!hasNode) this.#shares = [];
+    if (++this.#stepsSinceLook < STEPS_PER_LOOK && !this.#isPlanDue && hasNode) return;
+    this.#stepsSinceLook = 0;
+    this.#isPlanDue = false;
+    this.#plan();
+    this.#adoptPlan();
+  }
+
+  /** Chooses the shares to come: the best there are, unless the present ones are about as good. */
+  #plan(): void {
+    const task = { kind: 'gradient', set: 'train' } as const;
+    const ready = this.#readyNodes();
+    const measured = ready.filter(id => id === OWN || this.#remote.get(id)!.speeds.has('gradient'));
+    const nodes = measured.length > 0 ? measured : ready;
+    if (nodes.length === 0) return;
+    const speeds = nodes.map(node => this.#speedOf(node, task));
+    const { lanes } = this.#schedule;
+    const counts = shareLanes(speeds, lanes);
+    const ranges = rangesOf(counts);
+    let wanted: readonly Share[] = nodes.flatMap((node, i) =>
+      counts[i] > 0 ? [{ node, lanes: ranges[i] }] : [],
+    );
+    if (this.threads > 0) {
+      const solo = [{ node: OWN, lanes: { from: 0, to: lanes } }];
+      if (this.#mustBeSolo()) {
+        this.#shares = solo;
+        this.#nextShares = undefined;
+        return;
+      }
+      if (this.#predictedMs(wanted) > this.#predictedMs(solo)) wanted = solo;
+    }
+    const isGoodEnough = (shares: readonly Share[] | undefined): boolean =>
+      shares !== undefined &&
+      shares.length > 0 &&
+      shares.every(({ node }) => nodes.includes(node)) &&
+      this.#predictedMs(wanted) > WORTH_CHANGING * this.#predictedMs(shares);
+    if (isGoodEnough(this.#nextShares)) return;
+    if (isGoodEnough(this.#shares)) {
+      this.#nextShares = undefined;
+      return;
+    }
+    this.#nextShares = wanted;
+    for (const { node, lanes: range } of wanted) {
+      const remote = this.#remote.get(node);
+      if (remote && !isWithin(range, remote.holds)) remote.sendPlan(++this.#planNumber, range);
+    }
+  }
+
+  /**
+   * What the own threads take alone is measured first: by it everything else is judged. And shared steps that turn out
+   * slower, whatever was predicted, are given up for a while.
+   */
+  #mustBeSolo(): boolean {
+    const nowMs = this.#options.clock.nowMs();
+    if (this.#soloMs === undefined) return true;
+    if (!this.#isSolo && this.#sharedMs !== undefined && this.#sharedMs > this.#soloMs * TOO_SLOW) {
+      this.#soloUntilMs = nowMs + this.#soloBackoffMs;
+      this.#soloBackoffMs = Math.min(2 * this.#soloBackoffMs, MOST_PROBE_BACKOFF_MS);
+    }
+    return nowMs < this.#soloUntilMs;
+  }
+
+  #predictedMs(shares: readonly Share[]): number {
+    if (shares.length === 1 && shares[0].node === OWN) return this.#soloMs ?? 0;
+    const speeds = shares.map(({ node }) => this.#speedOf(node, { kind: 'gradient', set: 'train' }));
+    const counts = shares.map(({ lanes: { from, to } }) => to - from);
+    return taskMs(speeds, counts) + this.#overheadMs;
+  }
+
+  /** The next plan becomes the present one once its nodes hold their shards, or at once if there is none. */
+  #adoptPlan(): void {
+    if (!this.#nextShares) return;
+    const isPrepared = this.#nextShares.every(
+      ({ node, lanes }) => node === OWN || isWithin(lanes, this.#remote.get(node)?.holds),
+    );
+    if (!isPrepared && this.#shares.length > 0) return;
+    this.#shares = this.#nextShares;
+    this.#nextShares = undefined;
+    this.#sharedMs = undefined;
+    for (const { node } of this.#shares) {
+      const remote = this.#remote.get(node);
+      if (remote) remote.probeBackoffMs = 1000;
+    }
+  }
+
+  /** A node without lanes whose speed is to be measured now, by a lane that others compute too. */
+  #probeTarget(): RemoteNode | undefined {
+    const nowMs = this.#options.clock.nowMs();
+    if (this.#shares.length === 0 || (this.threads > 0 && this.#soloMs === undefined)) return undefined;
+    const last = { from: this.#schedule.lanes - 1, to: this.#schedule.lanes };
+    const isPlanned = (id: string): boolean =>
+      [...this.#shares, ...(this.#nextShares ?? [])].some(({ node }) => node === id);
+    const due = [...this.#remote.values()].filter(
+      node => node.isReady && nowMs >= node.nextProbeMs && !isPlanned(node.id) && this.#isFree(node.id),
+    );
+    for (const node of due) {
+      if (isWithin(last, node.holds)) {
+        node.nextProbeMs = nowMs + node.probeBackoffMs;
+        node.probeBackoffMs = Math.min(2 * node.probeBackoffMs, MOST_PROBE_BACKOFF_MS);
+        return node;
+      }
+      if (!node.plan || !isWithin(last, node.plan.lanes)) node.sendPlan(++this.#planNumber, last);
+    }
+    return undefined;
+  }
+
+  #advance(event: LedgerEvent, sums?: PartSums): void {
+    const { clock } = this.#options;
+    const { ledger, effects } = advance(this.#ledger, event, clock.nowMs());
+    this.#ledger = ledger;
+    const grants = new Map<string, Lanes[]>();
+    for (const effect of effects) {
+      if (effect.type === 'grant') {
+        grants.set(effect.node, [...(grants.get(effect.node) ?? []), effect.lanes]);
+      } else this.#carryOut(effect, event, sums);
+    }
+    const task = this.#work?.task;
+    if (task) for (const [node, parts] of grants) this.#grant(node, task, parts);
+  }
+
+  #carryOut(effect: Exclude<Effect, { type: 'grant' }>, event: LedgerEvent, sums?: PartSums): void {
+    const { emit } = this.#options;
+    switch (effect.type) {
+      case 'add':
+        return this.#add((event as Named).node, sums!);
+      case 'drop':
+        return this.#drop(effect.node);
+      case 'expired': {
+        this.#tallyOf(effect.node).expired++;
+        this.#remote.get(effect.node)?.distrustLease();
+        this.#isPlanDue = true;
+        const { from: fromLane, to: toLane } = effect.lanes;
+        const { name } = this.#tallyOf(effect.node);
+        return emit({ type: 'lease-expired', node: effect.node, name, fromLane, toLane });
+      }
+      case 'differ': {
+        const { task, lanes } = effect.named;
+        const [a, b] = effect.nodes.map(node => this.#labelOf(node));
+        return this.#fail(
+          new LockstepError(
+            'LOCKSTEP_SUMS_DIFFER',
+            `${a} and ${b} gave different sums for lanes ${lanes.from} to ${lanes.to - 1} of ` +
+              `${task.kind === 'gradient' ? `step ${task.step + 1}` : `the evaluation after step ${task.step}`}: ` +
+              `one of the two computes wrongly. Checkpoints up to step ${task.step} are good; find the machine ` +
+              'at fault (lockstep doctor on each) and go on with the run without it.',
+          ),
+        );
+      }
+      case 'bad': {
+        const nodes = effect.nodes.map(node => this.#labelOf(node)).join(' and ');
+        return this.#fail(new LockstepError('LOCKSTEP_BAD_LEAF', `${effect.message} (Found by ${nodes}.)`));
+      }
+      case 'acquitted':
+        return emit({
+          type: 'warning',
+          message:
+            `${this.#labelOf(effect.node)} found a bad leaf in lanes ${effect.lanes.from} to ${effect.lanes.to - 1}, ` +
+            'and another node computed them well: its memory or processor may be failing.',
+        });
+      case 'waiting':
+        return this.#wait();
+      case 'complete':
+        return this.#complete();
+    }
+  }
+
+  #grant(node: string, task: LedgerTask, parts: readonly Lanes[]): void {
+    if (node === OWN) {
+      this.#ownQueue.push(...parts.map(lanes => ({ task, lanes })));
+      this.#ownWork ??= this.#computeOwn();
+      return;
+    }
+    this.#remote.get(node)?.lease(task, parts, this.#run, () => this.#frameOfWeights(task));
+  }
+
+  /** The same bytes for every node: encoded once. */
+  #frameOfWeights({ step, weights }: LedgerTask): Uint8Array {
+    if (this.#weightsFrame?.weights !== weights) {
+      const data = bytesOf(this.#options.own.weights());
+      this.#weightsFrame = { weights, frame: encode({ type: 'weights', step, weights, data }) };
+    }
+    return this.#weightsFrame.frame;
+  }
+
+  /** Works off what the own node was granted, one part after the other. */
+  async #computeOwn(): Promise<void> {
+    const { own, clock } = this.#options;
+    // Whoever grants finishes first what it is at.
+    await Promise.resolve();
+    for (let next = this.#ownQueue.shift(); next; next = this.#ownQueue.shift()) {
+      const { task, lanes } = next;
+      const named = { node: OWN, task, lanes };
+      if (this.#work?.task !== task) {
+        this.#advance({ type: 'returned', ...named });
+        continue;
+      }
+      const startMs = clock.nowMs();
+      try {
+        const sums = await own.compute(task, lanes);
+        const key = speedKey(task);
+        const laneMs = (clock.nowMs() - startMs) / (lanes.to - lanes.from);
+        this.#ownSpeeds.set(key, { fixedMs: 0, laneMs: blend(this.#ownSpeeds.get(key)?.laneMs, laneMs) });
+        this.#tell(named, sums);
+      } catch (error) {
+        if (error instanceof LockstepError && error.code === 'LOCKSTEP_BAD_LEAF') {
+          this.#advance({ type: 'bad', ...named, message: error.message });
+        } else this.#fail(error);
+      }
+    }
+    this.#ownWork = undefined;
+  }
+
+  #onRemoteSum(node: RemoteNode, message: MessageOf<'sum'>): void {
+    const { job, samples } = this.#options;
+    if (!this.#isOurs(message)) return this.#drop(node.id);
+    const { part: lanes, kind, set, step, lossSum, correct, computeMs } = message;
+    if (!(lanes.from < lanes.to && lanes.to <= job.lanes)) throw protocolError('a sum is of no lanes');
+    const expected =
+      kind === 'gradient'
+        ? this.#schedule.samplesInStep(step, lanes.from, lanes.to)
+        : Math.floor((lanes.to * samples[set]) / job.lanes) -
+          Math.floor((lanes.from * samples[set]) / job.lanes);
+    if (message.samples !== expected) {
+      throw protocolError(`a sum is of ${message.samples} samples and should be of ${expected}`);
+    }
+    const mostLoss = lossBound(Math.max(samples.train, samples.test)) * expected;
+    if (!(Math.abs(lossSum) <= mostLoss) || correct > expected)
+      throw protocolError('a sum is beyond its bound');
+    const count = kind === 'gradient' ? job.model.parameterCount : 0;
+    const gradient = gradientOf(message, count, this.#mostComponent);
+    node.book(computeMs);
+    this.#tell(
+      { node: node.id, task: taskOf(message), lanes },
+      { lossSum, correct, samples: expected, gradient },
+    );
+    if (!node.speeds.has('gradient') || !this.#isShared(node.id)) this.#isPlanDue = true;
+  }
+
+  #isShared(id: string): boolean {
+    return this.#shares.some(({ node }) => node === id);
+  }
+
+  #tell(named: Named, sums: PartSums): void {
+    const digest = isContested(this.#ledger, named) ? this.#digestOf(sums) : undefined;
+    this.#advance({ type: 'sum', ...named, digest }, sums);
+  }
+
+  #digestOf({ lossSum, correct, samples, gradient }: PartSums): string {
+    const flat = gradient.subarray(0, this.#options.job.model.parameterCount);
+    return sha256(`${lossSum} ${correct} ${samples} ${sha256(bytesOf(flat))}`);
+  }
+
+  #add(node: string, { lossSum, correct, samples, gradient }: PartSums): void {
+    const { task, sums, lastSums } = this.#work!;
+    sums.lossSum += lossSum;
+    sums.correct += correct;
+    sums.samples += samples;
+    const count = task.kind === 'gradient' ? this.#options.job.model.parameterCount : 0;
+    for (let i = 0; i < count; i++) sums.gradient[i] += gradient[i];
+    lastSums.set(node, this.#options.clock.nowMs());
+    if (node === OWN) return;
+    const tally = this.#tallyOf(node);
+    tally.parts++;
+    if (task.kind === 'gradient') tally.samples += samples;
+  }
+
+  #complete(): void {
+    const work = this.#work!;
+    const ends = [...work.lastSums].toSorted((a, b) => b[1] - a[1]);
+    if (ends.length > 1 && ends[0][0] !== OWN)
+      this.#tallyOf(ends[0][0]).waitedForMs += ends[0][1] - ends[1][1];
+    work.settle(true);
+  }
+
+  #measureStep({ lastSums }: Work, startMs: number): void {
+    const nowMs = this.#options.clock.nowMs();
+    const lastMs = Math.max(...lastSums.values());
+    this.#overheadMs = blend(this.#overheadMs || undefined, nowMs - lastMs);
+    if (!this.#isSolo) this.#sharedMs = blend(this.#sharedMs, nowMs - startMs);
+  }
+
+  #giveUpTask(): void {
+    const work = this.#work;
+    if (!work) return;
+    this.#advance({ type: 'end' });
+    work.settle(false);
+  }
+
+  #fail(error: unknown): void {
+    this.#fatal ??= error;
+    this.#work?.settle(false);
+    this.cut();
+  }
+
+  #wait(): void {
+    const { emit, clock, patienceMs, onGiveUp } = this.#options;
+    const message = 'no node is there to compute: waiting for one to join';
+    emit({ type: 'waiting', message });
+    if (patienceMs === Infinity || this.#stopPatience) return;
+    this.#stopPatience = clock.after(patienceMs, () => {
+      const seconds = Math.round(patienceMs / 1000);
+      onGiveUp(
+        new LockstepError('LOCKSTEP_NO_NODES', `No node was there to compute for ${seconds} s (--patience).`),
+      );
+    });
+  }
+
+  async #admit(node: RemoteNode, digests: readonly string[]): Promise<void> {
+    const reference = await this.#options.reference(digests);
+    if (node.phase !== 'checking') return;
+    if (reference.some((digest, i) => digest !== digests[i])) {
+      const text =
+        `The known leaves have other bits on ${node.label} than in this run: its engine, processor or version of ` +
+        'lockstep computes otherwise, and the run would not be reproducible.';
+      return node.end('LOCKSTEP_PROFILE', text);
+    }
+    node.admit();
+    const { id, name, threads, connection } = node;
+    const tally = this.#tallyOf(id);
+    tally.name = name;
+    tally.threads = threads;
+    this.#options.emit({ type: 'node-joined', node: id, name, threads, address: connection.peer });
+    this.#isPlanDue = true;
+    this.#refresh(node);
+    this.#onReady();
+  }
+
+  #onPrepared(node: RemoteNode): void {
+    this.#isPlanDue = true;
+    this.#refresh(node);
+  }
+
+  /** Tells the ledger of a node that may compute. */
+  #refresh(node: RemoteNode): void {
+    const task = this.#work?.task;
+    if (task) this.#advance({ type: 'node', view: this.#viewOf(node, task) });
+    if (!this.#ledger.isWaiting) this.#stopPatience?.();
+    if (!this.#ledger.isWaiting) this.#stopPatience = undefined;
+  }
+
+  #onGone(node: RemoteNode, reason: string): void {
+    if (this.#remote.get(node.id) === node) this.#remote.delete(node.id);
+    const { id, name, connection } = node;
+    this.#isPlanDue = true;
+    if (!node.wasReady) {
+      if (!this.#isClosed) this.#options.emit({ type: 'node-refused', address: connection.peer, reason });
+      return;
+    }
+    const tally = this.#tallyOf(id);
+    tally.sentBytes += connection.sentBytes;
+    tally.receivedBytes += connection.receivedBytes;
+    if (this.#isClosed) return;
+    tally.losses++;
+    this.#options.emit({ type: 'node-lost', node: id, name, reason });
+    this.#advance({ type: 'lost', node: id });
+  }
+
+  #isOurs({ run, incarnation }: { readonly run: string; readonly incarnation: string }): boolean {
+    return run === this.#run.run && incarnation === this.#run.incarnation;
+  }
+
+  #drop(node: string): void {
+    if (node !== OWN) this.#tallyOf(node).dropped++;
+  }
+
+  #beat(): void {
+    for (const node of this.#remote.values()) node.beat();
+    for (const report of this.nodeReports()) this.#options.emit({ type: 'node', ...report });
+  }
+
+  #labelOf(node: string): string {
+    if (node === OWN) return "The coordinator's node";
+    return `node ${this.#tallyOf(node).name} (${node.slice(0, 8)})`;
+  }
+
+  #tallyOf(id: string): Tally {
+    let tally = this.#tallies.get(id);
+    if (!tally) {
+      const nowMs = this.#options.clock.nowMs();
+      tally = {
+        name: '?',
+        threads: 0,
+        parts: 0,
+        samples: 0,
+        waitedForMs: 0,
+        shards: 0,
+        expired: 0,
+        dropped: 0,
+        losses: 0,
+        sentBytes: 0,
+        receivedBytes: 0,
+        reportedSamples: 0,
+        reportedMs: nowMs,
+        joinedMs: nowMs,
+      };
+      this.#tallies.set(id, tally);
+      if (this.#tallies.size > MOST_GONE) {
+        const gone = [...this.#tallies.keys()].find(other => other !== id && !this.#remote.has(other));
+        if (gone !== undefined) this.#tallies.delete(gone);
+      }
+    }
+    return tally;
+  }
+
+  #report(id: string, tally: Tally, isFinal: boolean): NodeReport {
+    const nowMs = this.#options.clock.nowMs();
+    const node = this.#remote.get(id);
+    const share = this.#shares.find(other => other.node === id);
+    const [samples, ms] = isFinal
+      ? [tally.samples, nowMs - tally.joinedMs]
+      : [tally.samples - tally.reportedSamples, nowMs - tally.reportedMs];
+    tally.reportedSamples = tally.samples;
+    tally.reportedMs = nowMs;
+    const { state, why } = this.#stateOf(node, share);
+    return {
+      node: id,
+      name: tally.name,
+      state,
+      threads: tally.threads,
+      lanes: share && node ? share.lanes.to - share.lanes.from : 0,
+      why,
+      imagesPerSecond: ms > 0 ? (samples * 1000) / ms : 0,
+      lastHeardMs: node ? nowMs - node.lastHeardMs : 0,
+      roundTripMs: node?.roundTripMs ?? 0,
+      sentBytes: tally.sentBytes + (node?.connection.sentBytes ?? 0),
+      receivedBytes: tally.receivedBytes + (node?.connection.receivedBytes ?? 0),
+      parts: tally.parts,
+      samples: tally.samples,
+      waitedForMs: tally.waitedForMs,
+      shards: tally.shards,
+      expired: tally.expired,
+      dropped: tally.dropped,
+      losses: tally.losses,
+    };
+  }
+
+  #stateOf(
+    node: RemoteNode | undefined,
+    share: Share | undefined,
+  ): { readonly state: NodeReport['state']; readonly why: string } {
+    if (!node) return { state: 'gone', why: 'it is not connected' };
+    if (!node.isReady) return { state: 'joining', why: 'its arithmetic is being checked' };
+    if (!this.#isFree(node.id)) return { state: 'late', why: 'it has not answered a lease in time' };
+    if (share) return { state: 'active', why: '' };
+    if (node.plan && !isWithin(node.plan.lanes, node.holds)) {
+      return { state: 'fetching', why: 'it is fetching its shards' };
+    }
+    return { state: 'spare', why: this.#whySpare(node) };
+  }
+
+  #whySpare(node: RemoteNode): string {
+    const speed = node.speeds.get('gradient');
+    const presentMs = this.#isSolo ? this.#soloMs : this.#sharedMs;
+    if (!speed || presentMs === undefined) return 'it is to be measured';
+    const aloneMs = speed.fixedMs + speed.laneMs;
+    return (
+      `a single lane takes it ${aloneMs.toFixed(1)} ms (${speed.fixedMs.toFixed(1)} of them the network), ` +
+      `and a step takes ${presentMs.toFixed(1)} ms without it`
+    );
+  }
+}
+
+function taskOf({ kind, set, step, weights }: MessageOf<'sum'> | MessageOf<'bad-leaf'>): LedgerTask {
+  return { kind, set, step, weights };
+}
+
+function isWithin(inner: Lanes, outer: Lanes | undefined): boolean {
+  return outer !== undefined && outer.from <= inner.from && inner.to <= outer.to;
+}

@@ -1,0 +1,298 @@
+// A remote node as the coordinator sees it: one connection's side of the protocol, and what was measured of the node.
+//
+// hello -> job -> checked -> ready. Whatever comes out of this order, or is not what the schema says, ends the
+// connection with a reason; its leases are then free, and a node that is well comes back by itself.
+
+import { decode, doublesOf, encode } from '../shared/codec.js';
+import type { Connection } from '../shared/connection.js';
+import { LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
+import { MOST_FETCHES, PROTOCOL_VERSION, type MessageOf, type ToCoordinator } from '../shared/messages.js';
+import type { Lanes, Task } from '../shared/node.js';
+import { blend, type Speed } from './assignment.js';
+
+/** What the protocol of a connection needs of its surroundings. */
+export interface RemoteNodeHost {
+  /** The largest legal frame from an agent of this job. */
+  readonly maxFrameBytes: number;
+  /** The encoded `job` message. */
+  readonly jobFrame: Uint8Array;
+  readonly shardCount: number;
+  shardFrame(index: number): Uint8Array;
+  nowMs(): number;
+  /** Its known leaves are to be compared; `admit` or `end` follows. */
+  onChecked(node: RemoteNode, digests: readonly string[]): void;
+  onPrepared(node: RemoteNode): void;
+  onSum(node: RemoteNode, message: MessageOf<'sum'>): void;
+  onBadLeaf(node: RemoteNode, message: MessageOf<'bad-leaf'>): void;
+  onGone(node: RemoteNode, reason: string): void;
+}
+
+/** So much may wait in a connection before another shard is sent into it. */
+const SHARD_BUFFER_BYTES = 4_000_000;
+/** A connection that has not drained for so long is ended. */
+const DRAIN_MS = 30_000;
+const HELLO_MS = 10_000;
+/** The check starts a thread, on a machine that may be slow. */
+const CHECK_MS = 120_000;
+/** Nothing was heard, though each ping is answered at once. */
+const SILENT_MS = 60_000;
+/** A lease that takes longer than this is not worth waiting for. */
+const ANSWER_MS = 600_000;
+
+type Phase = 'hello' | 'checking' | 'ready' | 'gone';
+
+interface OpenLease {
+  readonly kind: Task['kind'];
+  readonly set: Task['set'];
+  readonly grantedMs: number;
+  /** Whether its shards were held when it was granted, so that its time can be believed. */
+  isTimed: boolean;
+  lanes: number;
+  open: number;
+  computeMs: number;
+}
+
+export class RemoteNode {
+  readonly id: string;
+  readonly connection: Connection;
+  readonly #host: RemoteNodeHost;
+  name = '?';
+  threads = 0;
+  phase: Phase = 'hello';
+  /** What a leaf took in its check. */
+  leafMs = 0;
+  roundTripMs = 0;
+  lastHeardMs: number;
+  /** The plan told last, and the lanes that it has said to hold the shards of. */
+  plan: { readonly number: number; readonly lanes: Lanes } | undefined;
+  holds: Lanes = { from: 0, to: 0 };
+  /** Measured, by kind and set of the task. */
+  readonly speeds = new Map<string, Speed>();
+  /** When it may be measured again while it has no lanes, and how long to wait after that. */
+  nextProbeMs = 0;
+  probeBackoffMs = 1000;
+  #phaseSinceMs: number;
+  #weights = '';
+  #lease: OpenLease | undefined;
+  #wantedShards: number[] = [];
+  #drainedMs: number;
+
+  constructor(id: string, connection: Connection, host: RemoteNodeHost) {
+    this.id = id;
+    this.connection = connection;
+    this.#host = host;
+    this.lastHeardMs = this.#phaseSinceMs = this.#drainedMs = host.nowMs();
+    connection.onFrame = frame => this.#onFrame(frame);
+    connection.onClose = reason => this.#onClose(reason);
+  }
+
+  /** How it is called in messages. */
+  get label(): string {
+    return `node ${this.name} (${this.id.slice(0, 8)})`;
+  }
+
+  /** Whether it had joined when it was lost. */
+  wasReady = false;
+
+  get isReady(): boolean {
+    return this.phase === 'ready';
+  }
+
+  get shardsWanted(): number {
+    return this.#wantedShards.length;
+  }
+
+  admit(): void {
+    this.wasReady = true;
+    this.#enter('ready');
+  }
+
+  /** Tells it the lanes whose shards it is to hold. */
+  sendPlan(number: number, lanes: Lanes): void {
+    this.plan = { number, lanes };
+    this.connection.send(encode({ type: 'plan', plan: number, ...lanes }));
+  }
+
+  /** Gives it parts of a task, and before them the weights, if it has not got these. */
+  lease(
+    task: Task & { readonly weights: string },
+    parts: readonly Lanes[],
+    run: { readonly run: string; readonly incarnation: string },
+    weightsFrame: () => Uint8Array,
+  ): void {
+    if (this.#weights !== task.weights) {
+      this.#weights = task.weights;
+      this.connection.send(weightsFrame());
+    }
+    const { kind, set, step, weights } = task;
+    const { run: digest, incarnation } = run;
+    this.connection.send(
+      encode({ type: 'lease', run: digest, incarnation, step, weights, kind, set, parts: [...parts] }),
+    );
+    const isTimed = parts.every(({ from, to }) => this.holds.from <= from && to <= this.holds.to);
+    const lanes = parts.reduce((sum, { from, to }) => sum + to - from, 0);
+    if (this.#lease) {
+      // It has not answered the one before: what it does now cannot be timed.
+      this.#lease.isTimed = false;
+      this.#lease.lanes += lanes;
+      this.#lease.open += parts.length;
+    } else {
+      const grantedMs = this.#host.nowMs();
+      this.#lease = { kind, set, grantedMs, isTimed, lanes, open: parts.length, computeMs: 0 };
+    }
+  }
+
+  /** The deadline of a lease has passed: its time says nothing of the node's usual speed. */
+  distrustLease(): void {
+    if (this.#lease) this.#lease.isTimed = false;
+  }
+
+  /** Called about once a second. */
+  beat(): void {
+    const nowMs = this.#host.nowMs();
+    const { connection } = this;
+    this.pump();
+    if (connection.bufferedBytes === 0) this.#drainedMs = nowMs;
+    const inPhaseMs = nowMs - this.#phaseSinceMs;
+    if (nowMs - this.#drainedMs > DRAIN_MS) connection.destroy('it does not read what is sent to it');
+    else if (nowMs - this.lastHeardMs > SILENT_MS) connection.destroy('nothing was heard of it for 60 s');
+    else if (this.phase === 'hello' && inPhaseMs > HELLO_MS) connection.destroy('it said no hello');
+    else if (this.phase === 'checking' && inPhaseMs > CHECK_MS) connection.destroy('its check took too long');
+    else if (this.#lease && nowMs - this.#lease.grantedMs > ANSWER_MS) {
+      connection.destroy('it did not answer a lease for 600 s');
+    } else connection.send(encode({ type: 'ping', sentMs: nowMs }));
+  }
+
+  /** Counts as gone at once, whenever its connection's end is told. */
+  drop(reason: string): void {
+    this.#onClose(reason);
+    this.connection.destroy(reason);
+  }
+
+  /** Ends it for good. */
+  end(code: ErrorCode | '', message: string): void {
+    this.connection.send(encode({ type: 'end', code, message }));
+    this.connection.close(message);
+  }
+
+  /** Sends shards that were asked for, as fast as they are taken. */
+  pump(): void {
+    while (this.#wantedShards.length > 0 && this.connection.bufferedBytes < SHARD_BUFFER_BYTES) {
+      this.connection.send(this.#host.shardFrame(this.#wantedShards.shift()!));
+    }
+  }
+
+  #onFrame(frame: Uint8Array): void {
+    if (this.phase === 'gone') return;
+    this.lastHeardMs = this.#host.nowMs();
+    try {
+      this.#onMessage(decode(frame, 'coordinator', this.#host.maxFrameBytes));
+    } catch (error) {
+      if (!(error instanceof LockstepError && error.code === 'LOCKSTEP_PROTOCOL')) throw error;
+      this.connection.destroy(messageOf(error));
+    }
+  }
+
+  #onMessage(message: ToCoordinator): void {
+    const { phase } = this;
+    const isAfter = phase === 'ready' || message.type === 'pong' || message.type === 'leave';
+    const isExpected =
+      message.type === 'hello'
+        ? phase === 'hello'
+        : message.type === 'checked'
+          ? phase === 'checking'
+          : isAfter && phase !== 'hello';
+    if (!isExpected) throw protocolError(`the message ${message.type} came out of order`);
+    switch (message.type) {
+      case 'hello':
+        return this.#onHello(message);
+      case 'checked':
+        this.leafMs = message.leafMs;
+        return this.#host.onChecked(this, message.digests);
+      case 'prepared':
+        if (message.plan !== this.plan?.number) return;
+        this.holds = this.plan.lanes;
+        return this.#host.onPrepared(this);
+      case 'fetch':
+        return this.#onFetch(message);
+      case 'sum':
+        return this.#host.onSum(this, message);
+      case 'bad-leaf':
+        return this.#host.onBadLeaf(this, message);
+      case 'leave':
+        return this.connection.close('it left');
+      case 'pong':
+        this.roundTripMs = blend(this.roundTripMs || undefined, this.#host.nowMs() - message.sentMs);
+    }
+  }
+
+  #onHello({ protocol, version, name, threads }: MessageOf<'hello'>): void {
+    if (protocol !== PROTOCOL_VERSION) {
+      const text = `The coordinator speaks protocol ${PROTOCOL_VERSION}, and this agent (lockstep ${version}) ${protocol}: use the same version of lockstep on both machines.`;
+      return this.end('LOCKSTEP_PROTOCOL_VERSION', text);
+    }
+    this.name = name;
+    this.threads = threads;
+    this.#enter('checking');
+    this.connection.send(this.#host.jobFrame);
+  }
+
+  #onFetch({ shards }: MessageOf<'fetch'>): void {
+    if (this.#wantedShards.length + shards.length > MOST_FETCHES) {
+      throw protocolError(`more than ${MOST_FETCHES} shards were asked for at once`);
+    }
+    const wrong = shards.find(index => index >= this.#host.shardCount);
+    if (wrong !== undefined) throw protocolError(`there is no shard ${wrong}`);
+    this.#wantedShards.push(...shards);
+    this.pump();
+  }
+
+  /** Books the time of an answer; gives the speed if that was the lease's last. */
+  book(computeMs: number): void {
+    const lease = this.#lease;
+    if (!lease) return;
+    lease.computeMs += computeMs;
+    if (--lease.open > 0) return;
+    this.#lease = undefined;
+    if (!lease.isTimed) return;
+    const key = speedKey(lease);
+    const before = this.speeds.get(key);
+    const elapsedMs = this.#host.nowMs() - lease.grantedMs;
+    this.speeds.set(key, {
+      fixedMs: blend(before?.fixedMs, Math.max(0, elapsedMs - lease.computeMs)),
+      laneMs: blend(before?.laneMs, lease.computeMs / lease.lanes),
+    });
+  }
+
+  #enter(phase: Phase): void {
+    this.phase = phase;
+    this.#phaseSinceMs = this.#host.nowMs();
+  }
+
+  #onClose(reason: string): void {
+    if (this.phase === 'gone') return;
+    this.phase = 'gone';
+    this.#wantedShards = [];
+    this.#host.onGone(this, reason);
+  }
+}
+
+export function speedKey({ kind, set }: Pick<Task, 'kind' | 'set'>): string {
+  return kind === 'gradient' ? kind : set;
+}
+
+export function protocolError(what: string): LockstepError {
+  return new LockstepError('LOCKSTEP_PROTOCOL', `It broke the protocol: ${what}.`);
+}
+
+/** The gradient of a `sum`. @throws LOCKSTEP_PROTOCOL if its components are not as many, or not within `most`. */
+export function gradientOf({ gradient }: MessageOf<'sum'>, count: number, most: number): Float64Array {
+  if (gradient.byteLength !== count * 8) {
+    throw protocolError(`a sum has ${gradient.byteLength} bytes and should have ${count * 8}`);
+  }
+  const values = doublesOf(gradient);
+  for (let i = 0; i < count; i++) {
+    if (!(Math.abs(values[i]) <= most)) throw protocolError('a sum has a component beyond its bound');
+  }
+  return values;
+}
