@@ -33,6 +33,7 @@ import {
   isBehind,
   isContested,
   isLate,
+  lanesOwed,
   openLeases,
   type Effect,
   type LedgerEvent,
@@ -294,6 +295,11 @@ export class Cluster implements TrainingNode {
   /** Leases that are not answered. */
   get openLeases(): number {
     return openLeases(this.#ledger);
+  }
+
+  /** Lanes of the task at work that a node has not answered. */
+  lanesOwed(node: string): number {
+    return lanesOwed(this.#ledger, node);
   }
 
   /** Tells all nodes that the run is done, or else leaves them to come back to whoever resumes it. */
