@@ -137,7 +137,7 @@ const reasons = { exit: /code: 13/, throw: /injected fault/, trap: /unreachable/
 
 /** On which a hang is noticed after one second in the place of five. */
 const hasty: Clock = {
-  nowMs: () => systemClock.nowMs(),
+  ...systemClock,
   every: (periodMs, tick) => systemClock.every(periodMs / 5, tick),
 };
 
@@ -391,7 +391,7 @@ test('a race that ends with an error leaves no timer behind', async () => {
   const job = tinyJob({}, dataset);
   let timers = 0;
   const clock: Clock = {
-    nowMs: () => systemClock.nowMs(),
+    ...systemClock,
     every(periodMs, tick) {
       timers++;
       const end = systemClock.every(periodMs, tick);
