@@ -22,6 +22,7 @@ test(`${seeds} simulated runs, whatever goes wrong in them, end with the bits of
   for (const [name, count] of Object.entries(fired)) t.diagnostic(`${name}: ${count}`);
   t.diagnostic(`runs that lost a node which owed a part of the step: ${lostInStep}; parts counted: ${parts}`);
   if (seeds < 1000) return t.diagnostic('how often faults struck is asserted over 1000 seeds only');
-  for (const [name, count] of Object.entries(fired)) assert.ok(count >= LEAST_OF_EACH, `${name}: only ${count}`);
+  for (const [name, count] of Object.entries(fired))
+    assert.ok(count >= LEAST_OF_EACH, `${name}: only ${count}`);
   assert.ok(lostInStep >= seeds / 2, `only ${lostInStep} runs lost a node inside a step`);
 });

@@ -24,7 +24,7 @@ import type {
   TrainingNode,
 } from '../shared/node.js';
 import type { UpdateScalars } from '../shared/optimizer.js';
-import { Schedule } from '../shared/schedule.js';
+import { laneStart, Schedule } from '../shared/schedule.js';
 import { jobHash, type Job } from '../shared/settings.js';
 import { blend, cutLanes, partCount, rangesOf, shareLanes, taskMs, type Speed } from './assignment.js';
 import {
@@ -652,11 +652,11 @@ export class Cluster implements TrainingNode {
     if (!this.#isOurs(message)) return this.#drop(node.id);
     const { part: lanes, kind, set, step, lossSum, correct, computeMs } = message;
     if (!(lanes.from < lanes.to && lanes.to <= job.lanes)) throw protocolError('a sum is of no lanes');
+    const [from, to] = [lanes.from, lanes.to];
     const expected =
       kind === 'gradient'
-        ? this.#schedule.samplesInStep(step, lanes.from, lanes.to)
-        : Math.floor((lanes.to * samples[set]) / job.lanes) -
-          Math.floor((lanes.from * samples[set]) / job.lanes);
+        ? this.#schedule.samplesInStep(step, from, to)
+        : laneStart(to, job.lanes, samples[set]) - laneStart(from, job.lanes, samples[set]);
     if (message.samples !== expected) {
       throw protocolError(`a sum is of ${message.samples} samples and should be of ${expected}`);
     }

@@ -225,7 +225,10 @@ class Simulation {
       if (step > 0 && step % stepsPerEpoch === 0) await this.#evaluate(cluster);
       if (step === totalSteps) break;
       const limit = Math.min(4, stepsPerEpoch - (step % stepsPerEpoch));
-      const results = await cluster.train(step, Array.from({ length: limit }, () => scalars));
+      const results = await cluster.train(
+        step,
+        Array.from({ length: limit }, () => scalars),
+      );
       if (!process.isAlive) return;
       for (const result of results) {
         const { hash, lossSum, correct, samples } = result;
@@ -254,7 +257,10 @@ class Simulation {
 
   #onEvent(event: RunEventBody): void {
     if (event.type === 'warning') this.#fail(new Error(`a warning: ${event.message}`));
-    if (event.type === 'node-refused' && !/broke the protocol|damaged|again|gone|cut|left|hello|check/.test(event.reason)) {
+    if (
+      event.type === 'node-refused' &&
+      !/broke the protocol|damaged|again|gone|cut|left|hello|check/.test(event.reason)
+    ) {
       this.#fail(new Error(`refused: ${event.reason}`));
     }
   }

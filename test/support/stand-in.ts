@@ -44,7 +44,12 @@ export function standInDataset(trainSamples: number, testSamples: number, seed: 
 export function standInJob(dataset: Dataset, batch: number, leaf: number, epochs: number): Job {
   const layers = [{ type: 'flatten' as const }, { type: 'dense' as const, units: 2 }];
   const settings = resolveSettings({ model: { name: 'stand-in', layers }, batch, leaf, epochs, workers: 1 });
-  return createJob(settings, compileModel({ name: 'stand-in', layers }, dataset.shape, 2), dataset, 'stand-in-1');
+  return createJob(
+    settings,
+    compileModel({ name: 'stand-in', layers }, dataset.shape, 2),
+    dataset,
+    'stand-in-1',
+  );
 }
 
 export interface SmallShard {
@@ -149,7 +154,12 @@ export function expectedRun(job: Job, dataset: Dataset): { hashes: bigint[]; sum
   const hashes: bigint[] = [];
   const sums: PartSums[] = [];
   for (let step = 0; step < job.totalSteps; step++) {
-    const part = node.part({ kind: 'gradient', set: 'train', step }, { from: 0, to: job.lanes }, weights, samples);
+    const part = node.part(
+      { kind: 'gradient', set: 'train', step },
+      { from: 0, to: job.lanes },
+      weights,
+      samples,
+    );
     weights = node.updated(weights, part.gradient) as Float32Array<ArrayBuffer>;
     hash = node.chained(hash, step + 1, weights);
     hashes.push(hash);
@@ -159,19 +169,36 @@ export function expectedRun(job: Job, dataset: Dataset): { hashes: bigint[]; sum
 }
 
 /** Loss and count of an evaluation, by one plain loop. */
-export function expectedEvaluation(job: Job, dataset: Dataset, { bank, step }: NodeState, set: SetName): PartSums {
+export function expectedEvaluation(
+  job: Job,
+  dataset: Dataset,
+  { bank, step }: NodeState,
+  set: SetName,
+): PartSums {
   const node = new Arithmetic(leafJob(job, dataset));
-  return node.part({ kind: 'evaluate', set, step }, { from: 0, to: job.lanes }, bank.weights, wholeOf(dataset));
+  return node.part(
+    { kind: 'evaluate', set, step },
+    { from: 0, to: job.lanes },
+    bank.weights,
+    wholeOf(dataset),
+  );
 }
 
 function leafJob(job: Job, { train, test }: Dataset) {
   const { batch, leaf, seed } = job.bits;
-  return { model: job.model, batch, leaf, seed, samples: { train: train.labels.length, test: test.labels.length } };
+  return {
+    model: job.model,
+    batch,
+    leaf,
+    seed,
+    samples: { train: train.labels.length, test: test.labels.length },
+  };
 }
 
 function wholeOf(dataset: Dataset): Samples {
   const samples = new Samples();
-  for (const { set, from, samples: count, bytes } of smallShards(dataset)) samples.load(set, from, count, bytes);
+  for (const { set, from, samples: count, bytes } of smallShards(dataset))
+    samples.load(set, from, count, bytes);
   return samples;
 }
 
@@ -240,7 +267,14 @@ export class StandInLocalNode extends TimedNode implements LocalNode {
   #state: NodeState;
   #isCut = false;
 
-  constructor(process: Process, threads: number, laneMs: number, job: Job, dataset: Dataset, state: NodeState) {
+  constructor(
+    process: Process,
+    threads: number,
+    laneMs: number,
+    job: Job,
+    dataset: Dataset,
+    state: NodeState,
+  ) {
     super(process, threads, laneMs);
     this.#job = job;
     this.#arithmetic = new Arithmetic(leafJob(job, dataset));
@@ -249,7 +283,8 @@ export class StandInLocalNode extends TimedNode implements LocalNode {
   }
 
   compute(task: Task, lanes: Lanes): Promise<PartSums> {
-    if (task.step !== this.#state.step) throw new Error(`weights of step ${this.#state.step} for ${task.step}`);
+    if (task.step !== this.#state.step)
+      throw new Error(`weights of step ${this.#state.step} for ${task.step}`);
     if (this.threads === 0) throw new Error('a node without threads was asked to compute');
     const { weights } = this.#state.bank;
     return this.take(lanes.to - lanes.from, () => this.#arithmetic.part(task, lanes, weights, this.#samples));

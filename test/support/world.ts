@@ -23,7 +23,12 @@ export class World {
   #order = 0;
 
   /** Calls `action` then, unless its process is dead by that time; a frozen process gets to it when it thaws. */
-  at(timeMs: number, process: Process | undefined, action: () => void, kind: keyof typeof priorities = 'timer'): void {
+  at(
+    timeMs: number,
+    process: Process | undefined,
+    action: () => void,
+    kind: keyof typeof priorities = 'timer',
+  ): void {
     this.#push({ timeMs, priority: priorities[kind], order: this.#order++, process, action });
   }
 
@@ -79,7 +84,9 @@ export class World {
 }
 
 function isBefore(a: Event, b: Event): boolean {
-  return a.timeMs - b.timeMs < 0 || (a.timeMs === b.timeMs && (a.priority - b.priority || a.order - b.order) < 0);
+  return (
+    a.timeMs - b.timeMs < 0 || (a.timeMs === b.timeMs && (a.priority - b.priority || a.order - b.order) < 0)
+  );
 }
 
 function settle(): Promise<void> {
@@ -209,7 +216,8 @@ export class End implements Connection {
   #deliver(frame: Uint8Array, extraMs: number): void {
     const { world } = this.process;
     const { delayMs, bytesPerMs, stalledUntilMs } = this.path;
-    const sendMs = Math.max(world.nowMs, this.#lastArrivalMs - delayMs, stalledUntilMs) + frame.length / bytesPerMs;
+    const sendMs =
+      Math.max(world.nowMs, this.#lastArrivalMs - delayMs, stalledUntilMs) + frame.length / bytesPerMs;
     if (extraMs === 0) this.#lastArrivalMs = sendMs + delayMs;
     this.#inFlightBytes += frame.length;
     this.#measure();
