@@ -86,6 +86,8 @@ const TOO_SLOW = 1.05;
 const MOST_PROBE_BACKOFF_MS = 60_000;
 /** Between two looks at the plan, so many shared steps. */
 const STEPS_PER_LOOK = 32;
+/** A task that nobody is there for is cut into so many parts, for those who come. */
+const UNOWNED_PARTS = 4;
 /** Reports of nodes that are gone are kept of so many. */
 const MOST_GONE = 1000;
 
@@ -369,6 +371,10 @@ export class Cluster implements TrainingNode {
   /** The shares of the plan, cut into parts; what its present owner cannot take is left to whoever is free. */
   #partsOf(task: LedgerTask, probed: RemoteNode | undefined): PlannedPart[] {
     const { audit, random } = this.#options;
+    const everything = { from: 0, to: this.#schedule.lanes };
+    if (this.#shares.length === 0) {
+      return cutLanes(everything, UNOWNED_PARTS).map(lanes => ({ lanes, node: undefined }));
+    }
     const parts = this.#shares.flatMap(({ node, lanes }): PlannedPart[] =>
       cutLanes(lanes, partCount(this.#speedOf(node, task), lanes.to - lanes.from)).map(part => ({
         lanes: part,
@@ -419,7 +425,7 @@ export class Cluster implements TrainingNode {
       const { fixedMs, laneMs } = this.#speedOf(node, { kind: 'gradient', set: 'train' });
       return { fixedMs, laneMs: (laneMs * samples[task.set]) / job.lanes / job.bits.leaf / 3 };
     }
-    if (remote) return { fixedMs: remote.roundTripMs, laneMs: remote.leafMs / remote.threads };
+    if (remote) return { fixedMs: remote.roundTripMs, laneMs: remote.leafMs / Math.max(1, remote.threads) };
     return { fixedMs: 0, laneMs: (this.#soloMs ?? 1) / job.lanes };
   }
 

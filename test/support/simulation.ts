@@ -50,10 +50,11 @@ export interface SimulatedRun {
   readonly parts: number;
 }
 
+const isTraced = process.env.LOCKSTEP_SIMULATION_TRACE !== undefined;
 const HANDSHAKE_MS = 3;
 const LIMIT_MS = 600_000;
 /** After so many faults the run is left alone, so that it comes to its end. */
-const MOST_FAULTS = 24;
+const MOST_FAULTS = 60;
 const MAX_FRAME_BYTES = 1_000_000;
 
 /** @throws whatever is not as it should be, with the seed in the message. */
@@ -72,7 +73,7 @@ interface SimulatedAgent {
   readonly laneMs: number;
   readonly delayMs: number;
   readonly bytesPerMs: number;
-  readonly cached: Map<string, Uint8Array>;
+  readonly cached: Map<string, Uint8Array<ArrayBuffer>>;
   id: string;
   process: Process;
   stop: AbortController;
@@ -112,7 +113,7 @@ class Simulation {
     const lanes = 3 + random.integer(8);
     const samples = lanes * leaf * (4 + random.integer(8)) + random.integer(5);
     this.#dataset = standInDataset(samples, 10 + random.integer(60), seed);
-    this.#job = standInJob(this.#dataset, lanes * leaf, leaf, 2);
+    this.#job = standInJob(this.#dataset, lanes * leaf, leaf, 5);
     this.#shards = smallShards(this.#dataset);
     this.#expected = expectedRun(this.#job, this.#dataset);
     this.#checkpoint = { ...initialState(this.#job), hash: jobHash(this.#job) };
@@ -230,6 +231,7 @@ class Simulation {
         Array.from({ length: limit }, () => scalars),
       );
       if (!process.isAlive) return;
+      this.#trace(`steps ${step + 1} to ${step + results.length} done`);
       for (const result of results) {
         const { hash, lossSum, correct, samples } = result;
         const expected = this.#expected.sums[step];
@@ -255,13 +257,16 @@ class Simulation {
     }
   }
 
+  /** With LOCKSTEP_SIMULATION_TRACE, what happens, on the error output. */
+  #trace(text: string): void {
+    if (isTraced) console.error(`${this.#world.nowMs.toFixed(2).padStart(10)} ${text}`);
+  }
+
   #onEvent(event: RunEventBody): void {
+    if (event.type !== 'node') this.#trace(JSON.stringify(event));
     if (event.type === 'warning') this.#fail(new Error(`a warning: ${event.message}`));
-    if (
-      event.type === 'node-refused' &&
-      !/broke the protocol|damaged|again|gone|cut|left|hello|check/.test(event.reason)
-    ) {
-      this.#fail(new Error(`refused: ${event.reason}`));
+    if ('reason' in event && /broke the protocol|known leaves/.test(event.reason)) {
+      this.#fail(new Error(`${event.type}: ${event.reason}`));
     }
   }
 
@@ -284,17 +289,17 @@ class Simulation {
       threads,
       version: 'simulated',
       retryMs: Infinity,
-      maxFrameBytes: MAX_FRAME_BYTES,
+      profile: 'stand-in-1',
       createNode: async job => new StandInAgentNode(process, threads, laneMs, job),
       check: async () => {
         await new Promise<void>(resolve => process.clock.after(5, resolve));
         return { digests: checkDigests, leafMs: laneMs };
       },
       cache: {
-        get: async digest => cached.get(digest),
-        put: async (digest, bytes) => void cached.set(digest, bytes.slice()),
+        get: async (digest): Promise<Uint8Array<ArrayBuffer> | undefined> => cached.get(digest),
+        put: async (digest, bytes) => void cached.set(digest, new Uint8Array(bytes)),
       },
-      onStatus: () => {},
+      onStatus: ({ text }) => this.#trace(`${name} ${agent.id.slice(0, 4)}: ${text}`),
       signal: stop.signal,
     }).catch((error: unknown) => {
       if (process.isAlive && !this.#isDone) this.#fail(error);
@@ -309,11 +314,7 @@ class Simulation {
         const { delayMs, bytesPerMs } = agent;
         const link = new Link(this.#world, process, coordinator, { delayMs, bytesPerMs });
         agent.end = link.a;
-        const send = link.a.send.bind(link.a);
-        link.a.send = frame => {
-          if (frame.length < MAX_FRAME_BYTES && isSum(frame)) agent.sums.push(frame);
-          send(frame);
-        };
+        this.#watch(agent, link);
         const cluster = this.#cluster;
         this.#world.at(this.#world.nowMs, coordinator, () => cluster.accept(link.b, agent.id), 'frame');
         resolve(link.a);
@@ -321,33 +322,66 @@ class Simulation {
     });
   }
 
+  /** Counts the lanes that the agent owes: never more than a step has, or leases pile up. */
+  #watch(agent: SimulatedAgent, { a, b }: Link): void {
+    let lanesOwed = 0;
+    const toCoordinator = a.send.bind(a);
+    a.send = frame => {
+      const message = decode(frame, 'coordinator', MAX_FRAME_BYTES);
+      if (message.type === 'sum') {
+        agent.sums.push(frame);
+        lanesOwed -= message.part.to - message.part.from;
+      }
+      toCoordinator(frame);
+    };
+    const toAgent = b.send.bind(b);
+    b.send = frame => {
+      const message = decode(frame, 'agent', MAX_FRAME_BYTES);
+      if (message.type === 'lease') {
+        for (const { from, to } of message.parts) lanesOwed += to - from;
+        if (lanesOwed > this.#job.lanes) {
+          this.#fail(new Error(`${agent.name} owes ${lanesOwed} lanes of ${this.#job.lanes}`));
+        }
+      }
+      toAgent(frame);
+    };
+  }
+
   // --- faults
 
   #planFault(): void {
     const total = Object.values(this.#faults).reduce((sum, count) => sum + count, 0);
-    if (total >= MOST_FAULTS) return;
-    this.#world.at(this.#world.nowMs + this.#random.uniform(2, 40), undefined, () => {
-      this.#strike();
+    if (total >= MOST_FAULTS || this.#isDone) return;
+    // A coordinator that hangs is left to come back: what goes wrong meanwhile goes wrong with nothing at work.
+    const fromMs = Math.max(this.#world.nowMs, this.#coordinator.frozenUntilMs);
+    this.#world.at(fromMs + this.#random.uniform(1, 25), undefined, () => {
+      if (!this.#isDone) this.#strike();
       this.#planFault();
     });
   }
 
   #strike(): void {
     const random = this.#random;
-    const agent = random.pick(this.#agents);
+    // Half of the faults look for somebody who owes a part of the step.
+    const owing = this.#agents.filter(({ id }) => this.#cluster.lanesOwed(id) > 0);
+    const agent = random.pick(owing.length > 0 && random.chance(0.5) ? owing : this.#agents);
     const { end } = agent;
     const isConnected = end !== undefined && end.link.isOpen && agent.process.isAlive;
     const fault = random.pick(faultNames);
-    const count = (): void => void this.#faults[fault]++;
+    const count = (): void => {
+      this.#faults[fault]++;
+      this.#trace(`fault: ${fault} ${agent.name}`);
+    };
     const nowMs = this.#world.nowMs;
     const owes = (): boolean => this.#cluster.lanesOwed(agent.id) > 0;
     const path = (): End => (random.chance(0.5) ? end! : end!.peerEnd);
     switch (fault) {
       case 'coordinator stalled':
+        if (this.#faults[fault] >= 2) return;
         count();
         return this.#coordinator.freeze(random.uniform(20, 2000));
       case 'coordinator killed':
-        if (this.#faults[fault] >= 2) return;
+        if (this.#faults[fault] >= 2 || !this.#coordinator.isAlive) return;
         count();
         return this.#restartCoordinator();
     }
@@ -381,15 +415,16 @@ class Simulation {
       case 'link slowed': {
         count();
         const slowed = path().path;
-        const before = slowed.bytesPerMs;
-        slowed.bytesPerMs = before / 100;
-        this.#world.at(nowMs + random.uniform(50, 500), undefined, () => (slowed.bytesPerMs = before));
+        slowed.bytesPerMs = agent.bytesPerMs / 100;
+        this.#world.at(nowMs + random.uniform(50, 500), undefined, () => {
+          slowed.bytesPerMs = agent.bytesPerMs;
+        });
         return;
       }
       case 'frame corrupted':
         path().path.tampering.push(frame => {
           count();
-          const damaged = frame.slice();
+          const damaged = Uint8Array.from(frame);
           damaged[random.integer(damaged.length)] ^= 1 << random.integer(8);
           return [{ frame: damaged, extraMs: 0 }];
         });
@@ -463,7 +498,9 @@ class Simulation {
     // Whoever hangs comes back and answers; then nothing is owed.
     const deadlineMs = this.#world.nowMs + 120_000;
     await this.#world.run(() => cluster.openLeases === 0 || this.#world.nowMs > deadlineMs, LIMIT_MS);
-    if (cluster.openLeases > 0) throw new Error(`${cluster.openLeases} leases are left`);
+    if (cluster.openLeases > 0) {
+      throw new Error(`${cluster.openLeases} leases are left: ${JSON.stringify(cluster.nodeReports())}`);
+    }
     for (const agent of this.#agents) {
       const most = agent.end?.peerEnd.mostBufferedBytes ?? 0;
       if (most > 1_000_000) throw new Error(`${most} bytes were buffered for ${agent.name}`);
@@ -493,7 +530,7 @@ function stale(frame: Uint8Array, earlier: readonly Uint8Array[], random: Random
   if (earlier.length > 1 && random.chance(0.5)) return earlier[random.integer(earlier.length - 1)];
   const message = decode(frame, 'coordinator', MAX_FRAME_BYTES);
   if (message.type !== 'sum') throw new Error('no sum');
-  const gradient = message.gradient.slice();
+  const gradient = Uint8Array.from(message.gradient);
   gradient.fill(0);
   return encode({ ...message, weights: sha256(String(random.word())).slice(0, 16), gradient });
 }

@@ -57,7 +57,7 @@ export interface SmallShard {
   readonly from: number;
   readonly samples: number;
   readonly sha256: string;
-  readonly bytes: Uint8Array;
+  readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
 /** As `shardsOf`, but small, so that a tiny dataset has many. */
