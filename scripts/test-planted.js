@@ -65,8 +65,8 @@ const faults = [
     edits: [
       {
         file: 'src/worker/thread.ts',
-        from: 'seed: scheduleOptions.seed,',
-        to: 'seed: scheduleOptions.seed + thread,',
+        from: 'seed: job.seed,',
+        to: 'seed: job.seed + thread,',
       },
     ],
   },
@@ -85,8 +85,8 @@ const faults = [
     edits: [
       {
         file: 'src/worker/thread.ts',
-        from: 'if (from >= samples) break;',
-        to: 'if (from + EVALUATION_LEAF > samples && from > 0) break;',
+        from: 'if (from >= end) break;',
+        to: 'if (from + EVALUATION_LEAF > end && from > 0) break;',
       },
     ],
   },

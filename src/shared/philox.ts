@@ -4,7 +4,7 @@
  * The fourth counter word says what a number is for, so that no two uses ever share one.
  * `kernels/dropout.ts` is given the finished word.
  */
-export const streams = { order: 1, lane: 2, initialWeights: 3, dropout: 4 } as const;
+export const streams = { order: 1, lane: 2, initialWeights: 3, dropout: 4, knownSamples: 5 } as const;
 
 /** How many unsigned words there are: 2^32. */
 export const WORD_COUNT = 4294967296;

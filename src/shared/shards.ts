@@ -24,30 +24,27 @@ export function shardsOf(dataset: Dataset): Shard[] {
   for (const set of ['train', 'test'] as const) {
     const { length } = dataset[set].labels;
     for (let from = 0; from < length; from += SHARD_SAMPLES) {
-      const indexes = Uint32Array.from({ length: Math.min(SHARD_SAMPLES, length - from) }, (_, i) =>
-        set === 'train' ? order[from + i] : from + i,
-      );
-      const bytes = bytesOf(dataset, set, indexes);
-      shards.push({
-        set,
-        from,
-        samples: indexes.length,
-        sizeBytes: bytes.length,
-        sha256: sha256(bytes),
-      });
+      const samples = Math.min(SHARD_SAMPLES, length - from);
+      const bytes = shardBytes(dataset, order, { set, from, samples });
+      shards.push({ set, from, samples, sizeBytes: bytes.length, sha256: sha256(bytes) });
     }
   }
   return shards;
 }
 
-/** What a shard is: the images of its samples, then their labels. */
-function bytesOf(dataset: Dataset, set: SetName, indexes: Uint32Array): Uint8Array {
+/** What a shard is: the images of its samples, then their labels. `order` is the dataset's, see `datasetOrder`. */
+export function shardBytes(
+  dataset: Dataset,
+  order: Uint32Array,
+  { set, from, samples }: Pick<Shard, 'set' | 'from' | 'samples'>,
+): Uint8Array {
   const size = sizeOf(dataset.shape);
   const { images, labels } = dataset[set];
-  const bytes = new Uint8Array(indexes.length * (size + 1));
-  for (const [i, index] of indexes.entries()) {
+  const bytes = new Uint8Array(samples * (size + 1));
+  for (let i = 0; i < samples; i++) {
+    const index = set === 'train' ? order[from + i] : from + i;
     bytes.set(images.subarray(index * size, (index + 1) * size), i * size);
-    bytes[indexes.length * size + i] = labels[index];
+    bytes[samples * size + i] = labels[index];
   }
   return bytes;
 }

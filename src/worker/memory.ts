@@ -33,6 +33,8 @@ export const control = {
   set: 1 * LINE_WORDS + 3,
   /** The step that entry 0 of the step table belongs to. */
   tableStep: 1 * LINE_WORDS + 4,
+  /** Where a part ends: the lane, or the position of an evaluation, that is not taken from `nextLeaf` any more. */
+  end: 1 * LINE_WORDS + 5,
   /** Not 0: everyone parks. Every wait watches it. */
   stop: 2 * LINE_WORDS,
   /** Not 0: training ends with this step, an evaluation at once. */
@@ -40,7 +42,7 @@ export const control = {
   /** The barrier: how many have arrived, and a word that changes when all have, or at a stop. */
   arrived: 3 * LINE_WORDS,
   generation: 4 * LINE_WORDS,
-  /** The next lane of the step, or the next leaf of the evaluation, to be taken. */
+  /** The next lane of the step to be taken, or the position at which the evaluation's next leaf begins. */
   nextLeaf: 5 * LINE_WORDS,
   /** Updates done: bank `published mod 2` holds the present weights. One store of it completes a step. */
   published: 6 * LINE_WORDS,
@@ -53,7 +55,7 @@ export const control = {
 } as const;
 const CONTROL_WORDS = 8 * LINE_WORDS;
 
-export const commands = { train: 1, evaluate: 2, close: 3, race: 4 } as const;
+export const commands = { train: 1, evaluate: 2, close: 3, race: 4, gradient: 5, update: 6 } as const;
 export const failures = { none: 0, badLeaf: 1, badWeights: 2 } as const;
 export const setNames: readonly SetName[] = ['train', 'test'];
 
@@ -189,6 +191,7 @@ export interface Views {
   readonly steps: Float64Array;
   readonly hashes: BigUint64Array;
   readonly sources: Uint32Array;
+  readonly sums: Float64Array;
   readonly banks: readonly [Bank, Bank];
   readonly sets: Record<SetName, { readonly images: Uint8Array; readonly labels: Uint8Array }>;
   /** A row for each test sample; empty where they are not kept. */
@@ -219,6 +222,7 @@ export function viewMemory(memory: WebAssembly.Memory, layout: Layout, plan: Mem
     steps: new Float64Array(buffer, layout.steps, stepNumbers),
     hashes: new BigUint64Array(buffer, layout.steps, stepNumbers),
     sources: new Uint32Array(buffer, layout.sources, threads * 2),
+    sums: new Float64Array(buffer, layout.sums, model.paddedCount),
     banks: [bank(layout.banks[0]), bank(layout.banks[1])],
     sets: { train: set('train'), test: set('test') },
     logits: new Float32Array(buffer, layout.logits, logitCount(plan)),

@@ -1,8 +1,9 @@
-// The pool: the coordinator's own node. Starts the threads, gives them spans of steps, replaces those that are lost.
+// The pool: what computes on a node, the coordinator's own or an agent's. Starts the threads, gives them commands,
+// replaces those that are lost.
 //
 // The main thread never blocks: it writes a command into the shared memory, and threads tell it by a message when they
 // have parked. If one dies or hangs, all others are made to park, its end is awaited, a replacement is started, and
-// the span goes on from the last published step.
+// the command is given again: a span goes on from the last published step, anything else begins anew.
 
 import { once } from 'node:events';
 import { MessageChannel, type MessagePort, type Worker } from 'node:worker_threads';
@@ -13,18 +14,24 @@ import { LockstepError, messageOf } from '../shared/errors.js';
 import { gradientBound } from '../shared/exact-sum.js';
 import type { ThreadReport } from '../shared/events.js';
 import { phases, type Fault } from '../shared/faults.js';
-import { sizeOf } from '../shared/shape.js';
+import { leafJobOf, type LeafJob } from '../shared/leaf-job.js';
 import {
   initialState,
+  type AgentNode,
   type Evaluated,
+  type Lanes,
   type LocalNode,
   type LostThread,
   type NodeState,
+  type PartSums,
   type StepResult,
+  type Sums,
+  type Task,
 } from '../shared/node.js';
 import type { UpdateScalars } from '../shared/optimizer.js';
-import { datasetOrder, Schedule } from '../shared/schedule.js';
-import type { Job } from '../shared/settings.js';
+import { datasetOrder, laneStart, Schedule } from '../shared/schedule.js';
+import type { Job, OptimizerConfig } from '../shared/settings.js';
+import { sizeOf } from '../shared/shape.js';
 import { loadKernelModule } from './kernels.js';
 import {
   commands,
@@ -40,6 +47,7 @@ import {
   threadNumber,
   threadWord,
   viewMemory,
+  type MemoryPlan,
   type Views,
 } from './memory.js';
 import { stopAll, type ThreadMessage, type ThreadTask } from './thread.js';
@@ -56,20 +64,31 @@ const SPIN_MS = 0.035;
 
 const bankVectors = ['weights', 'first', 'second'] as const;
 
-export interface PoolOptions {
-  readonly job: Job;
-  readonly dataset: Dataset;
+interface ThreadOptions {
   readonly threads: number;
-  /** What training begins from; by default the job's initial weights. */
-  readonly state?: NodeState | undefined;
   /** Cores of the machine: threads spin at barriers only if each has one. */
   readonly cores: number;
   readonly clock: Clock;
-  /** Whether evaluations of the test set give the logits of every sample too. */
-  readonly keepsLogits?: boolean;
   readonly fault?: Fault | undefined;
   readonly onThreadLost: (lost: LostThread) => void;
   readonly onWarning: (message: string) => void;
+}
+
+export interface PoolOptions extends ThreadOptions {
+  readonly job: Job;
+  readonly dataset: Dataset;
+  /** Of 0, one is started that does the updates alone: then `train`, `evaluate`, `compute` and `race` throw. */
+  readonly threads: number;
+  /** What training begins from; by default the job's initial weights. */
+  readonly state?: NodeState | undefined;
+  /** Whether evaluations of the test set give the logits of every sample too. */
+  readonly keepsLogits?: boolean;
+}
+
+export interface AgentNodeOptions extends ThreadOptions {
+  readonly job: LeafJob;
+  /** What messages call this node, such as `node alpha`. */
+  readonly name: string;
 }
 
 /** The thread that runs in a slot now. */
@@ -92,31 +111,34 @@ interface Incarnation {
 
 type ThreadTaskCommon = Omit<ThreadTask, 'thread' | 'port' | 'fault'>;
 
-/** @throws LOCKSTEP_MEMORY, LOCKSTEP_BUILD, LOCKSTEP_THREAD_DIES */
+/**
+ * The coordinator's own node.
+ * @throws LOCKSTEP_MEMORY, LOCKSTEP_BUILD, LOCKSTEP_THREAD_DIES
+ */
 export async function createPool(options: PoolOptions): Promise<LocalNode> {
-  const { job, dataset, threads, keepsLogits = false } = options;
-  const { model, normalization, bits } = job;
-  const samples = { train: dataset.train.labels.length, test: dataset.test.labels.length };
-  const plan = { model, threads, leaf: bits.leaf, samples, keepsLogits };
-  const layout = planMemory(plan);
-  const memory = createMemory(layout);
-  const views = viewMemory(memory, layout, plan);
-  loadDataset(dataset, views.sets);
-  const { step, hash, bank } = options.state ?? initialState(job);
-  for (const name of bankVectors) views.banks[step & 1][name].set(bank[name]);
-  views.control[control.published] = step;
-  const pool = new Pool(options, views, hash, {
-    memory,
-    kernelModule: loadKernelModule(),
-    layout,
-    plan,
-    engine: job.settings.engine,
-    profile: bits.profile,
-    schedule: { samples: samples.train, seed: bits.seed, batch: bits.batch, leaf: bits.leaf },
-    normalization,
-    optimizer: bits.optimizer,
-    spinMs: threads <= options.cores ? SPIN_MS : 0,
-  });
+  const { job, dataset, threads, state = initialState(job), keepsLogits = false } = options;
+  const leafJob = leafJobOf(job, dataset);
+  const { model, leaf } = leafJob;
+  const plan =
+    threads === 0
+      ? { model, threads: 1, leaf, samples: { train: 0, test: 0 } }
+      : { model, threads, leaf, samples: leafJob.samples, keepsLogits };
+  const name = "the coordinator's node";
+  const pool = new Pool({ ...options, job: leafJob, name }, plan, job.bits.optimizer);
+  if (threads > 0) pool.loadDataset(dataset);
+  pool.setState(state);
+  await pool.open();
+  return pool;
+}
+
+/**
+ * An agent's node. Before its first part it needs weights, and the samples under the part's lanes.
+ * @throws LOCKSTEP_MEMORY, LOCKSTEP_BUILD, LOCKSTEP_THREAD_DIES
+ */
+export async function createAgentNode(options: AgentNodeOptions): Promise<AgentNode> {
+  const { threads, job } = options;
+  const { model, leaf, samples } = job;
+  const pool = new Pool(options, { model, threads, leaf, samples });
   await pool.open();
   return pool;
 }
@@ -132,18 +154,20 @@ export function loadDataset({ digest, shape, train, test }: Dataset, sets: Views
   sets.test.labels.set(test.labels);
 }
 
-class Pool implements LocalNode {
+class Pool implements LocalNode, AgentNode {
   readonly threads: number;
   readonly spanLimit = SPAN_LIMIT;
-  readonly #options: PoolOptions;
+  readonly #options: AgentNodeOptions;
   readonly #views: Views;
   readonly #task: ThreadTaskCommon;
   readonly #schedule: Schedule;
   readonly #piscina: Piscina;
   readonly #slots: Incarnation[] = [];
   readonly #stopWatching: () => void;
-  /** The hash after the last step that `train` returned. */
-  #hash: bigint;
+  /** The hash after the last step that `train` or `update` returned. */
+  #hash = 0n;
+  /** Whether what is at work ends with `cut`. */
+  #isCuttable = false;
   #isClosed = false;
   #lossesInARow = 0;
   #faultsLeft: number;
@@ -152,18 +176,29 @@ class Pool implements LocalNode {
   /** Looks again whether what is waited for has come true. */
   #look: () => void = () => {};
 
-  constructor(options: PoolOptions, views: Views, hash: bigint, task: ThreadTaskCommon) {
-    this.threads = options.threads;
+  constructor(options: AgentNodeOptions, plan: MemoryPlan, optimizer?: OptimizerConfig) {
+    const { job, threads, cores, fault } = options;
+    const { samples, seed, batch, leaf } = job;
+    const layout = planMemory(plan);
+    const memory = createMemory(layout);
+    this.threads = threads;
     this.#options = options;
-    this.#views = views;
-    this.#task = task;
-    this.#schedule = new Schedule(task.schedule);
-    this.#hash = hash;
-    this.#faultsLeft = options.fault?.times ?? 0;
+    this.#views = viewMemory(memory, layout, plan);
+    this.#task = {
+      memory,
+      kernelModule: loadKernelModule(),
+      layout,
+      plan,
+      job,
+      optimizer,
+      spinMs: threads <= cores ? SPIN_MS : 0,
+    };
+    this.#schedule = new Schedule({ samples: samples.train, seed, batch, leaf });
+    this.#faultsLeft = fault?.times ?? 0;
     this.#piscina = new Piscina({
       filename: new URL('thread.js', import.meta.url).href,
-      minThreads: this.threads,
-      maxThreads: this.threads,
+      minThreads: plan.threads,
+      maxThreads: plan.threads,
       idleTimeout: Infinity,
     });
     // What fails in a thread also rejects its task, and is handled there.
@@ -172,7 +207,7 @@ class Pool implements LocalNode {
   }
 
   async open(): Promise<void> {
-    for (let thread = 0; thread < this.threads; thread++) this.#start(thread);
+    for (let thread = 0; thread < this.#task.plan.threads; thread++) this.#start(thread);
     try {
       await this.#replaceLost();
     } catch (error) {
@@ -181,34 +216,118 @@ class Pool implements LocalNode {
     }
   }
 
-  async train(firstStep: number, scalars: readonly UpdateScalars[]): Promise<StepResult[]> {
-    const { control: words, steps, hashes } = this.#views;
-    const endStep = firstStep + scalars.length;
-    this.#setSteps(firstStep, scalars);
-    let failedBefore = '';
-    let step = firstStep;
-    words[control.cut] = 0;
-    for (let isOver = false; !isOver;) {
-      await this.#command(commands.train, () => {
-        words[control.firstStep] = step;
-        words[control.endStep] = endStep;
-      });
-      isOver = words[control.stop] === 0;
-      if (Atomics.load(words, control.published) > step) this.#lossesInARow = 0;
-      step = Atomics.load(words, control.published);
-      failedBefore = this.#checkFailure(failedBefore, isOver);
+  loadDataset(dataset: Dataset): void {
+    loadDataset(dataset, this.#views.sets);
+  }
+
+  loadShard(set: SetName, fromPosition: number, samples: number, bytes: Uint8Array): void {
+    const { images, labels } = this.#views.sets[set];
+    const size = sizeOf(this.#task.plan.model.input);
+    if (bytes.length !== samples * (size + 1)) {
+      throw new Error(`${samples} samples of ${size} bytes and a label are not ${bytes.length} bytes`);
     }
-    const results = Array.from({ length: step - firstStep }, (_, index) => {
+    images.set(bytes.subarray(0, samples * size), fromPosition * size);
+    labels.set(bytes.subarray(samples * size), fromPosition);
+  }
+
+  setState({ step, hash, bank }: NodeState): void {
+    const { control: words, banks } = this.#views;
+    for (const name of bankVectors) banks[step & 1][name].set(bank[name]);
+    words[control.published] = step;
+    this.#hash = hash;
+  }
+
+  setWeights(step: number, weights: Float32Array): void {
+    const { control: words, banks } = this.#views;
+    banks[step & 1].weights.set(weights);
+    words[control.published] = step;
+  }
+
+  weights(): Float32Array {
+    const { control: words, banks } = this.#views;
+    const { weights } = banks[words[control.published] & 1];
+    return weights.subarray(0, this.#task.plan.model.parameterCount);
+  }
+
+  async compute({ kind, set, step }: Task, lanes: Lanes): Promise<PartSums> {
+    this.#expectStep(step);
+    this.#mayBeCut(false);
+    if (kind === 'evaluate') return { ...(await this.#evaluate(set, lanes)), gradient: new Float64Array() };
+    const { control: words, sums } = this.#views;
+    await this.#finish(commands.gradient, () => {
+      words[control.firstStep] = step;
+      words[control.nextLeaf] = lanes.from;
+      words[control.end] = lanes.to;
+    });
+    const samples = this.#schedule.samplesInStep(step, lanes.from, lanes.to);
+    return { ...this.#sumsOverThreads(), samples, gradient: sums };
+  }
+
+  async train(firstStep: number, scalars: readonly UpdateScalars[]): Promise<StepResult[]> {
+    this.#mayBeCut(true);
+    await this.#advance(commands.train, firstStep, scalars);
+    const { control: words, steps } = this.#views;
+    return Array.from({ length: words[control.published] - firstStep }, (_, index) => {
       const at = (index + 1) * STEP_NUMBERS;
       return {
         lossSum: steps[at + stepField.lossSum],
         correct: steps[at + stepField.correct],
         samples: steps[at + stepField.samples],
-        hash: hashes[at + stepField.hash],
+        hash: this.#hashAfter(index + 1),
       };
     });
-    this.#hash = results.at(-1)?.hash ?? this.#hash;
-    return results;
+  }
+
+  async update(step: number, scalars: UpdateScalars, sums: PartSums): Promise<StepResult> {
+    const { lossSum, correct, samples, gradient } = sums;
+    const expected = this.#schedule.samplesInStep(step);
+    if (samples !== expected)
+      throw new Error(`step ${step} has ${expected} samples, its sums are of ${samples}`);
+    this.#mayBeCut(false);
+    if (gradient !== this.#views.sums) this.#views.sums.set(gradient);
+    await this.#advance(commands.update, step, [scalars]);
+    return { lossSum, correct, samples, hash: this.#hash };
+  }
+
+  /** Does steps, as many as there are scalars, from wherever the last published one leaves them. */
+  async #advance(kind: number, firstStep: number, scalars: readonly UpdateScalars[]): Promise<void> {
+    const { control: words } = this.#views;
+    this.#expectStep(firstStep);
+    this.#setSteps(firstStep, scalars);
+    await this.#finish(kind, () => {
+      words[control.firstStep] = Atomics.load(words, control.published);
+      words[control.endStep] = firstStep + scalars.length;
+    });
+    this.#hash = this.#hashAfter(words[control.published] - firstStep);
+  }
+
+  #expectStep(step: number): void {
+    const present = this.#views.control[control.published];
+    if (step !== present) throw new Error(`the weights are those of step ${present}, not of step ${step}`);
+  }
+
+  #hashAfter(stepsOfSpan: number): bigint {
+    return this.#views.hashes[stepsOfSpan * STEP_NUMBERS + stepField.hash];
+  }
+
+  #mayBeCut(isCuttable: boolean): void {
+    this.#views.control[control.cut] = 0;
+    this.#isCuttable = isCuttable;
+  }
+
+  /** Gives a command until it is done with all threads alive and nothing bad, or was cut. */
+  async #finish(kind: number, setArguments: () => void): Promise<void> {
+    const { control: words } = this.#views;
+    let failedBefore = '';
+    for (let isOver = false; !isOver;) {
+      const publishedBefore = Atomics.load(words, control.published);
+      await this.#command(kind, setArguments);
+      isOver = words[control.stop] === 0;
+      if (isOver || Atomics.load(words, control.published) > publishedBefore) this.#lossesInARow = 0;
+      // A cut leaves the rest of an evaluation uncomputed, and says nothing of what was bad before.
+      const isWhole = isOver && (kind !== commands.evaluate || words[control.cut] === 0);
+      failedBefore = this.#checkFailure(failedBefore, isWhole);
+    }
   }
 
   /** Fills the step table for a span. */
@@ -252,30 +371,34 @@ class Pool implements LocalNode {
   }
 
   async evaluate(set: SetName): Promise<Evaluated | undefined> {
-    const { control: words, threads, logits } = this.#views;
-    let failedBefore = '';
-    words[control.cut] = 0;
-    for (let isDone = false; !isDone;) {
-      await this.#command(commands.evaluate, () => {
-        words[control.set] = setNames.indexOf(set);
-      });
-      isDone = words[control.stop] === 0;
-      // A cut leaves the rest uncomputed, and says nothing of what was bad before.
-      failedBefore = this.#checkFailure(failedBefore, isDone && words[control.cut] === 0);
-    }
-    this.#lossesInARow = 0;
+    this.#mayBeCut(true);
+    const sums = await this.#evaluate(set, { from: 0, to: this.#schedule.lanes });
+    const { control: words, logits } = this.#views;
     if (words[control.cut] !== 0) return undefined;
-    const total = (number: number): number => threads.reduce((sum, { numbers }) => sum + numbers[number], 0);
-    return {
-      lossSum: total(threadNumber.lossSum),
-      correct: total(threadNumber.correct),
-      samples: this.#task.plan.samples[set],
-      ...(set === 'test' && this.#task.plan.keepsLogits && { logits: logits.slice() }),
-    };
+    return { ...sums, ...(set === 'test' && this.#task.plan.keepsLogits && { logits: logits.slice() }) };
+  }
+
+  async #evaluate(set: SetName, { from, to }: Lanes): Promise<Sums> {
+    const { control: words } = this.#views;
+    const [first, end] = [from, to].map(lane =>
+      laneStart(lane, this.#schedule.lanes, this.#task.plan.samples[set]),
+    );
+    await this.#finish(commands.evaluate, () => {
+      words[control.set] = setNames.indexOf(set);
+      words[control.nextLeaf] = first;
+      words[control.end] = end;
+    });
+    return { ...this.#sumsOverThreads(), samples: end - first };
+  }
+
+  #sumsOverThreads(): Pick<Sums, 'lossSum' | 'correct'> {
+    const total = (number: number): number =>
+      this.#views.threads.reduce((sum, { numbers }) => sum + numbers[number], 0);
+    return { lossSum: total(threadNumber.lossSum), correct: total(threadNumber.correct) };
   }
 
   cut(): void {
-    Atomics.store(this.#views.control, control.cut, 1);
+    if (this.#isCuttable) Atomics.store(this.#views.control, control.cut, 1);
   }
 
   state(): NodeState {
@@ -290,7 +413,7 @@ class Pool implements LocalNode {
   }
 
   reports(): ThreadReport[] {
-    return this.#views.threads.map(({ numbers }, thread) => {
+    return this.#views.threads.slice(0, this.threads).map(({ numbers }, thread) => {
       const computeMs = numbers[threadNumber.computeMs];
       const reduceMs = numbers[threadNumber.reduceMs];
       const updateMs = numbers[threadNumber.updateMs];
@@ -321,6 +444,8 @@ class Pool implements LocalNode {
 
   /** Gives all threads one command and waits until everyone has parked, or is gone. */
   async #command(kind: number, setArguments: () => void): Promise<void> {
+    if (this.threads === 0 && kind !== commands.update)
+      throw new Error('a node without threads only updates');
     await this.#replaceLost();
     const { control: words } = this.#views;
     words[control.kind] = kind;
@@ -482,7 +607,7 @@ class Pool implements LocalNode {
     const where = lane < 0 ? `Evaluation after step ${step}` : `Step ${step + 1}, lane ${lane}`;
     throw new LockstepError(
       'LOCKSTEP_BAD_LEAF',
-      `${where}, computed twice on the coordinator's node (thread ${words[control.failureThread]}): ` +
+      `${where}, computed twice on ${this.#options.name} (thread ${words[control.failureThread]}): ` +
         `${tensor ? `layer ${tensor.name.split('.')[0]} (${tensor.name})` : 'the loss'} is not a finite number ` +
         `or too large to be summed exactly (a gradient may reach ${gradientBound(lanes)} with ${lanes} lanes). ` +
         `${advice}, or use fewer lanes (a larger --leaf).`,

@@ -5,15 +5,18 @@
 // over all these sums and last gradients, updates it into the other bank and digests its blocks. The last to arrive at
 // the second barrier extends the hash and publishes the step with one store. Until then nothing that the step reads has
 // changed, so a step in which a thread dies is simply done again.
+//
+// Where other nodes compute too, the halves are commands of their own: the first ends with the reduction, which leaves
+// the sums of some lanes; the second begins with those of all lanes, wherever they were computed.
 
 import { threadId, type MessagePort } from 'node:worker_threads';
 import { systemClock } from '../shared/clock.js';
-import type { Normalization } from '../shared/dataset.js';
 import { gradientBound, lossBound } from '../shared/exact-sum.js';
 import type { Fault, Phase } from '../shared/faults.js';
 import { BLOCK_PARAMETERS, blockCount } from '../shared/hash.js';
-import { Schedule, type ScheduleOptions } from '../shared/schedule.js';
-import type { EngineName, OptimizerConfig } from '../shared/settings.js';
+import type { LeafJob } from '../shared/leaf-job.js';
+import { Schedule } from '../shared/schedule.js';
+import type { OptimizerConfig } from '../shared/settings.js';
 import type { Engine } from './engines/engine.js';
 import { createWasmEngine } from './engines/wasm.js';
 import { instantiateKernels } from './kernels.js';
@@ -40,12 +43,9 @@ export interface ThreadTask {
   readonly kernelModule: WebAssembly.Module;
   readonly layout: Layout;
   readonly plan: MemoryPlan;
-  readonly engine: EngineName;
-  /** What the run's hash says of its arithmetic; the engine must agree. */
-  readonly profile: string;
-  readonly schedule: ScheduleOptions;
-  readonly normalization: Normalization;
-  readonly optimizer: OptimizerConfig;
+  readonly job: LeafJob;
+  /** Where updates are done. */
+  readonly optimizer?: OptimizerConfig | undefined;
   /** How long to spin at a barrier before sleeping: 0 when threads exceed cores. */
   readonly spinMs: number;
   readonly fault?: Fault;
@@ -61,13 +61,14 @@ export type ThreadMessage =
 const EVALUATION_LEAF = 256;
 
 export async function runThread(task: ThreadTask): Promise<void> {
-  const { thread, memory, layout, plan, schedule: scheduleOptions, normalization, optimizer } = task;
+  const { thread, memory, layout, plan, job, optimizer } = task;
   const { model, threads } = plan;
   const views = viewMemory(memory, layout, plan);
   const words = views.control;
   const own = views.threads[thread];
   const kernels = instantiateKernels(task.kernelModule, memory);
-  const schedule = new Schedule(scheduleOptions);
+  const { batch, leaf, seed, samples } = job;
+  const schedule = new Schedule({ samples: samples.train, seed, batch, leaf });
   const bound = gradientBound(schedule.lanes);
   const blocks = blockCount(model.parameterCount);
   const fromBlock = Math.floor((thread * blocks) / threads);
@@ -79,20 +80,20 @@ export async function runThread(task: ThreadTask): Promise<void> {
 
   /** Engines other than the default are loaded only where they are used. */
   async function createEngine(): Promise<Engine> {
-    const job = {
+    const engineJob = {
       model,
-      normalization,
+      normalization: job.normalization,
       sets: views.sets,
-      seed: scheduleOptions.seed,
-      leaf: plan.leaf,
-      lossBound: lossBound(Math.max(plan.samples.train, plan.samples.test)),
+      seed: job.seed,
+      leaf,
+      lossBound: lossBound(Math.max(samples.train, samples.test)),
     };
     const { scratch } = layout.threads[thread];
     const made =
-      task.engine === 'wasm'
-        ? createWasmEngine(job, kernels, memory, scratch, showProgress)
-        : (await import('./engines/reference.js')).createReferenceEngine(job, showProgress);
-    if (made.profile !== task.profile) throw new Error(`engine ${task.engine} has profile ${made.profile}`);
+      job.engine === 'wasm'
+        ? createWasmEngine(engineJob, kernels, memory, scratch, showProgress)
+        : (await import('./engines/reference.js')).createReferenceEngine(engineJob, showProgress);
+    if (made.profile !== job.profile) throw new Error(`engine ${job.engine} has profile ${made.profile}`);
     return made;
   }
 
@@ -193,15 +194,40 @@ export async function runThread(task: ThreadTask): Promise<void> {
   async function trainSpan(): Promise<void> {
     chargedMs = systemClock.nowMs();
     for (let step = words[control.firstStep]; step < words[control.endStep]; step++) {
-      await computeLeaves(step, () => Atomics.add(words, control.nextLeaf, 1));
+      await computeLeaves(step, takeNextLane, schedule.lanes);
       charge(threadNumber.computeMs);
       if (!barrier(() => Atomics.store(words, control.nextLeaf, 0))) return;
       charge(threadNumber.waitMs);
+      reduceSlice(step);
       updateSlice(step);
-      charge(threadNumber.updateMs);
-      if (!barrier(() => publish(step))) return;
+      if (!barrier(() => publishWithSums(step))) return;
       charge(threadNumber.waitMs);
     }
+  }
+
+  function takeNextLane(): number {
+    return Atomics.add(words, control.nextLeaf, 1);
+  }
+
+  /** The first half of a step, for some of its lanes: leaves their sums. */
+  async function sumGradients(): Promise<void> {
+    chargedMs = systemClock.nowMs();
+    const step = words[control.firstStep];
+    await computeLeaves(step, takeNextLane, words[control.end]);
+    charge(threadNumber.computeMs);
+    if (!barrier(() => {})) return;
+    charge(threadNumber.waitMs);
+    reduceSlice(step);
+  }
+
+  /** The second half of a step, with the sums as they lie there. */
+  function update(): void {
+    chargedMs = systemClock.nowMs();
+    const step = words[control.firstStep];
+    // It may have been published just before a thread was lost.
+    if (step === words[control.endStep]) return;
+    updateSlice(step);
+    if (barrier(() => publish(step))) charge(threadNumber.waitMs);
   }
 
   /**
@@ -214,15 +240,15 @@ export async function runThread(task: ThreadTask): Promise<void> {
     chargedMs = systemClock.nowMs();
     for (let step = first; !isStopped(); step = step + 1 < end ? step + 1 : first) {
       let lane = thread - threads;
-      await computeLeaves(step, () => (lane += threads));
+      await computeLeaves(step, () => (lane += threads), schedule.lanes);
       charge(threadNumber.computeMs);
+      reduceSlice(step);
       updateSlice(step);
-      charge(threadNumber.updateMs);
     }
   }
 
   /** The last leaf's gradient stays as it is: the reduction rounds it, which saves a pass over the sum. */
-  async function computeLeaves(step: number, takeLane: () => number): Promise<void> {
+  async function computeLeaves(step: number, takeLane: () => number, endLane: number): Promise<void> {
     enter('leaf');
     const part = layout.parts + thread * model.paddedCount * 8;
     const gradientAt = own.gradient.byteOffset;
@@ -231,7 +257,7 @@ export async function runThread(task: ThreadTask): Promise<void> {
     let computed = 0;
     while (!isStopped()) {
       const lane = takeLane();
-      if (lane >= schedule.lanes) break;
+      if (lane >= endLane) break;
       const positions = schedule.leafPositions(step, lane);
       if (positions.length === 0) continue;
       if (computed === 0) {
@@ -285,20 +311,25 @@ export async function runThread(task: ThreadTask): Promise<void> {
     return indexes.find(isBad(weights, Number.MAX_VALUE)) ?? indexes.findLast(isBad(gradient, bound));
   }
 
-  function updateSlice(step: number): void {
-    const { sums, sources, digests, banks } = layout;
-    const from = banks[step & 1];
-    const to = banks[(step + 1) & 1];
+  function reduceSlice(step: number): void {
+    const { sums, sources } = layout;
     onSlice('reduce', step, (first, end) => {
       const [a, b] = [first * BLOCK_PARAMETERS, end * BLOCK_PARAMETERS];
       if (kernels.reduce(sums, sources, threads, a, b, bound) !== 1) stopForGradients(step);
     });
     charge(threadNumber.reduceMs);
+  }
+
+  function updateSlice(step: number): void {
+    const { digests, banks } = layout;
+    const from = banks[step & 1];
+    const to = banks[(step + 1) & 1];
     onSlice('update', step, (first, end) => {
       const [a, b] = [first * BLOCK_PARAMETERS, end * BLOCK_PARAMETERS];
       if (!updateBlocks(step, from, to, a, b)) stopFor(failures.badWeights, step, 0, -1);
     });
     onSlice('hash', step, (first, end) => kernels.digestBlocks(to.weights, digests, first, end));
+    charge(threadNumber.updateMs);
   }
 
   function updateBlocks(
@@ -311,6 +342,7 @@ export async function runThread(task: ThreadTask): Promise<void> {
     const entry = views.steps.subarray(tableEntry(step), tableEntry(step) + STEP_NUMBERS);
     const inverseSamples = 1 / entry[stepField.samples];
     const stepSize = entry[stepField.stepSize];
+    if (!optimizer) throw new Error('this node updates no weights');
     if (optimizer.name === 'sgd') {
       const { momentum, nesterov, weightDecay } = optimizer;
       const flag = nesterov ? 1 : 0;
@@ -357,13 +389,18 @@ export async function runThread(task: ThreadTask): Promise<void> {
     );
   }
 
+  function publishWithSums(step: number): void {
+    const at = tableEntry(step);
+    views.steps[at + stepField.lossSum] = sumOverThreads(threadNumber.lossSum);
+    views.steps[at + stepField.correct] = sumOverThreads(threadNumber.correct);
+    publish(step);
+  }
+
   /** By the last thread at the end of a step, while all others wait. */
   function publish(step: number): void {
     const at = tableEntry(step);
     const previous = layout.steps + (at - STEP_NUMBERS) * 8;
     kernels.chainHash(previous, layout.steps + at * 8, step + 1, layout.digests, blocks);
-    views.steps[at + stepField.lossSum] = sumOverThreads(threadNumber.lossSum);
-    views.steps[at + stepField.correct] = sumOverThreads(threadNumber.correct);
     if (Atomics.load(words, control.cut) !== 0) words[control.endStep] = step + 1;
     Atomics.store(words, control.published, step + 1);
   }
@@ -375,7 +412,7 @@ export async function runThread(task: ThreadTask): Promise<void> {
   async function evaluate(): Promise<void> {
     const set = setNames[words[control.set]];
     const step = Atomics.load(words, control.published);
-    const samples = plan.samples[set];
+    const end = words[control.end];
     const keepsLogits = set === 'test' && plan.keepsLogits === true;
     chargedMs = systemClock.nowMs();
     enter('evaluate');
@@ -383,9 +420,9 @@ export async function runThread(task: ThreadTask): Promise<void> {
     own.numbers[threadNumber.lossSum] = 0;
     own.numbers[threadNumber.correct] = 0;
     while (!isStopped() && Atomics.load(words, control.cut) === 0) {
-      const from = Atomics.add(words, control.nextLeaf, 1) * EVALUATION_LEAF;
-      if (from >= samples) break;
-      const length = Math.min(EVALUATION_LEAF, samples - from);
+      const from = Atomics.add(words, control.nextLeaf, EVALUATION_LEAF);
+      if (from >= end) break;
+      const length = Math.min(EVALUATION_LEAF, end - from);
       const positions = Uint32Array.from({ length }, (_, i) => from + i);
       const { classes } = model;
       const logits = keepsLogits
@@ -412,6 +449,8 @@ export async function runThread(task: ThreadTask): Promise<void> {
     const kind = words[control.kind];
     if (kind === commands.close) break;
     if (kind === commands.train) await trainSpan();
+    else if (kind === commands.gradient) await sumGradients();
+    else if (kind === commands.update) update();
     else if (kind === commands.race) await race();
     else await evaluate();
     say({ type: 'parked', command: seen });

@@ -72,12 +72,15 @@ function createFakeNode(rates: number[]) {
         reduceMs: 2 * part * stepsDone,
         updateMs: part * stepsDone,
       })),
+    compute: fail,
+    update: fail,
+    weights: fail,
     evaluate: fail,
     cut: fail,
     state: fail,
     close: fail,
   };
-  const clock: Clock = { nowMs: () => nowMs, every: fail };
+  const clock: Clock = { nowMs: () => nowMs, every: fail, after: fail };
   return { node, calls, meters: { clock, processorMs: () => cpuMs } };
 }
 

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import { datasetOrder } from '#dist/shared/schedule.js';
-import { SHARD_SAMPLES, shardsOf } from '#dist/shared/shards.js';
+import { SHARD_SAMPLES, shardBytes, shardsOf } from '#dist/shared/shards.js';
 import { tinyDataset } from '../support/tiny.js';
 
 const dataset = tinyDataset(2500);
@@ -36,6 +36,8 @@ test('a shard is named by its images and labels, the training set in the order o
     for (const index of indexes) hash.update(images.subarray(index * size, (index + 1) * size));
     hash.update(Uint8Array.from(indexes, index => labels[index]));
     assert.equal(sha256, hash.digest('hex'), `${set} from ${from}`);
+    const bytes = shardBytes(dataset, order, { set, from, samples });
+    assert.equal(createHash('sha256').update(bytes).digest('hex'), sha256);
   }
 });
 

@@ -124,7 +124,13 @@ export async function runTiny(options: TinyOptions = {}): Promise<TinyRun> {
   }
 }
 
-const ignore = (): void => {};
+/** On which a hang is noticed after one second in the place of five. */
+export const hastyClock: Clock = {
+  ...systemClock,
+  every: (periodMs, tick) => systemClock.every(periodMs / 5, tick),
+};
+
+export const ignore = (): void => {};
 
 /** The real pool on two cores, or as many as a test says. */
 export function createTinyPool(
@@ -138,6 +144,9 @@ function withSpanLimit(node: LocalNode, spanLimit: number): LocalNode {
     threads: node.threads,
     spanLimit,
     train: (firstStep, scalars) => node.train(firstStep, scalars),
+    compute: (task, lanes) => node.compute(task, lanes),
+    update: (step, scalars, sums) => node.update(step, scalars, sums),
+    weights: () => node.weights(),
     evaluate: set => node.evaluate(set),
     state: () => node.state(),
     cut: () => node.cut(),

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { MessageChannel } from 'node:worker_threads';
 import { Piscina } from 'piscina';
+import { leafJobOf } from '#dist/shared/leaf-job.js';
 import { loadKernelModule } from '#dist/worker/kernels.js';
 import {
   commands,
@@ -48,9 +49,10 @@ for (const threads of [1, 3]) {
 /** What the last of 3 threads, alone with a memory in which the others seem to have arrived, says of their gradients. */
 async function failureOfThread2(spoil: (gradients: readonly Float32Array[]) => void) {
   const dataset = tinyDataset();
-  const { model, bits, normalization, settings } = tinyJob({}, dataset);
-  const samples = { train: dataset.train.labels.length, test: dataset.test.labels.length };
-  const plan: MemoryPlan = { model, threads: 3, leaf: bits.leaf, samples };
+  const whole = tinyJob({}, dataset);
+  const job = leafJobOf(whole, dataset);
+  const { model, leaf, samples } = job;
+  const plan: MemoryPlan = { model, threads: 3, leaf, samples };
   const layout = planMemory(plan);
   const memory = createMemory(layout);
   const views = viewMemory(memory, layout, plan);
@@ -63,11 +65,8 @@ async function failureOfThread2(spoil: (gradients: readonly Float32Array[]) => v
     kernelModule: loadKernelModule(),
     layout,
     plan,
-    engine: settings.engine,
-    profile: bits.profile,
-    schedule: { samples: samples.train, seed: bits.seed, batch: bits.batch, leaf: bits.leaf },
-    normalization,
-    optimizer: bits.optimizer,
+    job,
+    optimizer: whole.bits.optimizer,
     spinMs: 0,
     port: port2,
   };
@@ -80,7 +79,7 @@ async function failureOfThread2(spoil: (gradients: readonly Float32Array[]) => v
   words[control.endStep] = 1;
   words[control.arrived] = 2;
   // No lane is left for it.
-  words[control.nextLeaf] = bits.batch / bits.leaf;
+  words[control.nextLeaf] = job.batch / leaf;
   const pool = new Piscina({
     filename: new URL('../../dist/worker/thread.js', import.meta.url).href,
     maxThreads: 1,

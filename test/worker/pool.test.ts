@@ -16,7 +16,7 @@ import type { PoolOptions } from '#dist/worker/pool.js';
 import type { EventOf } from '#dist/library/index.js';
 import { assertSameBits } from '../support/bits.js';
 import { trainPlainly, type EpochFigures } from '../support/plain-training.js';
-import { createTinyPool, runTiny, tinyDataset, tinyJob } from '../support/tiny.js';
+import { createTinyPool, hastyClock, runTiny, tinyDataset, tinyJob } from '../support/tiny.js';
 
 /** What every run of the tiny job must give: kept here so that a change of bits is seen and must be explained. */
 const golden = {
@@ -135,12 +135,6 @@ test('a batch larger than the training set runs, with one short step an epoch', 
 
 const reasons = { exit: /code: 13/, throw: /injected fault/, trap: /unreachable/, hang: /no sign of life/ };
 
-/** On which a hang is noticed after one second in the place of five. */
-const hasty: Clock = {
-  nowMs: () => systemClock.nowMs(),
-  every: (periodMs, tick) => systemClock.every(periodMs / 5, tick),
-};
-
 for (const kind of faultKinds) {
   // All phases at once: a hang is noticed only after a while.
   test(`a thread lost by ${kind} in any phase changes no bit`, async () => {
@@ -148,7 +142,7 @@ for (const kind of faultKinds) {
       phases.map(async phase => {
         const { result, lost } = await runTiny({
           threads: 3,
-          clock: hasty,
+          clock: hastyClock,
           fault: { kind, phase, thread: 1 },
         });
         assert.deepEqual({ hash: result.hash, weightsSha256: result.weightsSha256 }, golden, phase);
@@ -165,7 +159,7 @@ for (const kind of faultKinds) {
   test(`all threads lost by ${kind} in one step change no bit`, async () => {
     const { result, lost } = await runTiny({
       threads: 3,
-      clock: hasty,
+      clock: hastyClock,
       fault: { kind, phase: 'update', thread: 'any' },
     });
     assert.equal(result.hash, golden.hash);
@@ -391,7 +385,7 @@ test('a race that ends with an error leaves no timer behind', async () => {
   const job = tinyJob({}, dataset);
   let timers = 0;
   const clock: Clock = {
-    nowMs: () => systemClock.nowMs(),
+    ...systemClock,
     every(periodMs, tick) {
       timers++;
       const end = systemClock.every(periodMs, tick);
