@@ -29,6 +29,10 @@ export const errorCodes = {
   LOCKSTEP_BUILD: 'The compiled kernels are missing or cannot be loaded.',
   LOCKSTEP_SUMS_DIFFER: 'Two nodes gave different sums for the same lanes.',
   LOCKSTEP_NO_NODES: 'No node was there to compute, for longer than the run waits.',
+  LOCKSTEP_LISTEN: 'The coordinator cannot listen on an address.',
+  LOCKSTEP_KEY_FILE: "The file of a run's key cannot be used.",
+  LOCKSTEP_KEY: 'The coordinator refuses the key of a join line.',
+  LOCKSTEP_PROTOCOL_VERSION: 'The coordinator and an agent speak different versions of the protocol.',
   LOCKSTEP_INTERRUPTED: 'The run was interrupted before its end.',
 } as const;
 
