@@ -33,6 +33,11 @@ export function defaultLeaf(batch: number): number {
   return 1;
 }
 
+/** The position at which a lane of a set of `samples` begins; lane `lanes` gives the end of the last. */
+export function laneStart(lane: number, lanes: number, samples: number): number {
+  return Math.floor((lane * samples) / lanes);
+}
+
 export class Schedule {
   readonly samples: number;
   readonly lanes: number;
@@ -53,7 +58,7 @@ export class Schedule {
 
   /** First position of a lane; lane `lanes` gives the end of the last. Lengths differ by at most one. */
   laneStart(lane: number): number {
-    return Math.floor((lane * this.samples) / this.lanes);
+    return laneStart(lane, this.lanes, this.samples);
   }
 
   /** Where in its lane the leaf of `step` (counted from 0) begins, and how many samples it has, possibly none. */
@@ -63,7 +68,7 @@ export class Schedule {
     return { offset, length: Math.max(0, Math.min(this.leaf, laneLength - offset)) };
   }
 
-  /** Samples in the leaves of a step, of all lanes (what its gradient is divided by) or of from <= lane < to. */
+  /** Samples in the leaves of a step: of all its lanes, what its gradient is divided by, or of from <= lane < to. */
   samplesInStep(step: number, from = 0, to = this.lanes): number {
     let samples = 0;
     for (let lane = from; lane < to; lane++) samples += this.#leafRange(step, lane).length;
