@@ -64,14 +64,17 @@ function defaultPath({ runDir, env }: KeyFileOptions): string {
   return join(state, 'lockstep', 'keys', `${name}.json`);
 }
 
-/** Whatever links lead there. */
-function requireOutside(runDir: string, path: string): void {
+/**
+ * Whatever links lead there.
+ * @throws LOCKSTEP_KEY_FILE
+ */
+export function requireOutside(runDir: string, path: string, kind: 'key' | 'join' = 'key'): void {
   const from = relative(realpathSync(runDir), realPath(path));
   const isOutside = from === '..' || from.startsWith(`..${sep}`) || isAbsolute(from);
   if (isOutside) return;
   throw keyFileError(
-    `The key file ${path} lies in the run folder, which people copy and share. Name a file elsewhere with ` +
-      '--key-file.',
+    `The ${kind} file ${path} lies in the run folder, which people copy and share. Name a file elsewhere with ` +
+      `--${kind}-file.`,
   );
 }
 
