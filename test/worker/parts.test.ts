@@ -212,7 +212,7 @@ test('work for other weights than the present ones, and sums of some lanes, are 
   }
 });
 
-test('a cut that comes while a part is computed or an update done ends neither', async () => {
+test('a cut that comes while a part is computed does not end it', async () => {
   const node = await createTinyPool({ job, dataset, threads: 2 });
   try {
     const expected = (await node.evaluate('train'))!;
