@@ -61,9 +61,10 @@ export interface OpenDoor extends Door {
   /** A connection from both of its ends. */
   enter(
     options?: Partial<ConnectOptions>,
+    way?: Partial<Join>,
   ): Promise<{ agent: Connection; coordinator: Connection; nodeId: string }>;
-  /** Once so many have been refused for this reason. */
-  refused(reason: RefusalReason, count: number): Promise<void>;
+  /** Once so many have been refused for one of these reasons. */
+  refused(count: number, ...reasons: RefusalReason[]): Promise<void>;
 }
 
 /** Closed at the test's end. */
@@ -83,11 +84,20 @@ export async function openDoor(
     maxFrameBytes: 8_000_000,
     clock,
     random: seededBytes,
-    onConnection: (connection, nodeId) => void events.emit('connection', connection, nodeId),
+    onConnection(connection, nodeId) {
+      if (events.emit('connection', connection, nodeId)) return;
+      // Nobody waits for it, and it has to be read.
+      connection.onFrame = () => {};
+    },
     onRefused: () => void events.emit('refused'),
     ...options,
   });
-  context.after(() => door.close());
+  const agents: Connection[] = [];
+  context.after(() => {
+    // One that is not read would have the door wait for its answer.
+    for (const agent of agents) agent.destroy('the test ends');
+    return door.close();
+  });
   const join: Join = { ...door.address, key, isEncrypted: !isInsecure };
   return {
     address: door.address,
@@ -96,17 +106,19 @@ export async function openDoor(
     key,
     join,
     clock,
-    async enter(more) {
+    async enter(more, way) {
       const arrival = new Promise<{ coordinator: Connection; nodeId: string }>(resolve => {
         events.once('connection', (coordinator: Connection, nodeId: string) =>
           resolve({ coordinator, nodeId }),
         );
       });
-      const [agent, arrived] = await Promise.all([enter(join, more), arrival]);
+      const [agent, arrived] = await Promise.all([enter({ ...join, ...way }, more), arrival]);
+      agents.push(agent);
       return { agent, ...arrived };
     },
-    async refused(reason, count) {
-      while ((door.refusals.get(reason) ?? 0) < count) await once(events, 'refused');
+    async refused(count, ...reasons) {
+      const counted = () => reasons.reduce((sum, reason) => sum + (door.refusals.get(reason) ?? 0), 0);
+      while (counted() < count) await once(events, 'refused');
     },
   };
 }
@@ -132,6 +144,11 @@ export function ended(connection: Connection): Promise<string> {
   return new Promise(resolve => {
     connection.onClose = resolve;
   });
+}
+
+/** Whatever else happens to it before. */
+export function closed(socket: EventEmitter): Promise<void> {
+  return new Promise(resolve => void socket.once('close', () => resolve()));
 }
 
 /** A bare TCP connection, open; its errors are those of the other side, and no matter. */
