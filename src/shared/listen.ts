@@ -8,7 +8,7 @@ import { flagOf } from './format.js';
 import { formatAddress } from './handshake.js';
 import { parseSettings, path, wholeNumber } from './settings.js';
 
-const listenForm = "a port, or an address such as '0.0.0.0:7077' or '[::]:7077'";
+const listenForm = "a text such as '7077' (on loopback), '0.0.0.0:7077' or '[::]:7077'";
 const hostForm = 'the name or the address of a host, without a port';
 const share = 'a number from 0 to 1';
 
