@@ -27,6 +27,11 @@ export const errorCodes = {
   LOCKSTEP_THREAD_DIES: 'Worker threads keep dying.',
   LOCKSTEP_MEMORY: 'The shared memory that this run needs cannot be had.',
   LOCKSTEP_BUILD: 'The compiled kernels are missing or cannot be loaded.',
+  LOCKSTEP_JOIN_LINE: 'A join line is not one, or not whole.',
+  LOCKSTEP_KEY: 'The coordinator refuses the key of a join line.',
+  LOCKSTEP_PROTOCOL: 'The other side does not keep to the protocol.',
+  LOCKSTEP_UNREACHABLE: 'An agent could not join a run for as long as it was told to try.',
+  LOCKSTEP_PROFILE: 'A node computes in another arithmetic than the run.',
   LOCKSTEP_INTERRUPTED: 'The run was interrupted before its end.',
 } as const;
 
