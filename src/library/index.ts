@@ -25,6 +25,8 @@ export { doctor, type DoctorOptions, type DoctorReport } from './doctor.js';
 export { readConfig } from '../coordinator/config-file.js';
 export type { Advice, BenchRow, Configuration, Limit, Spread } from './scaling.js';
 export { train, type TrainOptions } from './train.js';
+export { work, workDefaults, type WorkOptions, type WorkResult } from './work.js';
+export type { AgentStatus as WorkStatus } from '../worker/agent.js';
 export type { Training, TrainResult, Weights } from './training.js';
 export type { ClassResult, ConfusedPair, Confusion } from '../shared/confusion.js';
 export type { DatasetContent, LabelledImages } from '../shared/dataset.js';
