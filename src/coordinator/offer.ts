@@ -14,6 +14,7 @@ const KEPT_BYTES = 64_000_000;
 export interface Offer {
   readonly jobFrame: Uint8Array;
   readonly shardCount: number;
+  readonly largestShardBytes: number;
   /** @throws RangeError if there is no such shard */
   shardFrame(this: void, index: number): Uint8Array;
 }
@@ -44,7 +45,12 @@ export function offerOf(job: Job, dataset: Dataset, incarnation: string, keptByt
     const data = shardBytes(dataset, order, shards[index]);
     return encode({ type: 'shard', index, data });
   });
-  return { jobFrame, shardCount: shards.length, shardFrame: index => kept.get(index) };
+  return {
+    jobFrame,
+    shardCount: shards.length,
+    largestShardBytes: Math.max(...shards.map(({ sizeBytes }) => sizeBytes)),
+    shardFrame: index => kept.get(index),
+  };
 }
 
 /** Frames by number, made when they are asked for; those that were not asked for longest go first. */

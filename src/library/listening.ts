@@ -63,14 +63,15 @@ export async function openCluster(parts: ClusterParts): Promise<OpenCluster> {
     else parts.emit(event);
   };
   const incarnation = Buffer.from(systemRandom(8)).toString('hex');
-  const frames = largestFrames(job, dataset);
+  const offer = offerOf(job, dataset, incarnation);
+  const frames = largestFrames(job.model, offer.largestShardBytes);
   const cluster = new Cluster({
     job,
     samples: { train: dataset.train.labels.length, test: dataset.test.labels.length },
     own,
     from,
     incarnation,
-    ...offerOf(job, dataset, incarnation),
+    ...offer,
     maxFrameBytes: frames.toCoordinator,
     audit,
     patienceMs,
