@@ -168,7 +168,7 @@ type Arguments = InferredOptionTypes<typeof trainFlags> & { model: string | unde
 
 export const trainCommand: CommandModule<object, Arguments> = {
   command: 'train [model]',
-  describe: 'Train a model on MNIST or on your own images, with threads and other machines',
+  describe: 'Train a model on MNIST or your images, with threads and other machines',
   builder: (yargs): Argv<Arguments> =>
     yargs
       .positional('model', {
