@@ -41,8 +41,8 @@ function configFiles() {
 }
 
 function objectSchema(title, schema) {
-  // JSON has no numbers that are not finite.
-  const options = { typeMode: 'input', ignoreActions: ['finite'] };
+  // JSON has no numbers that are not finite; forms that a function checks are in the descriptions.
+  const options = { typeMode: 'input', ignoreActions: ['finite', 'check'] };
   const { $schema, properties, ...rest } = toJsonSchema(schema, options);
   return {
     $schema,

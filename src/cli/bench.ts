@@ -12,8 +12,8 @@ import {
   type Spread,
 } from '../library/index.js';
 import { openOutput, type Output } from '../report/output.js';
-import { flagOf } from '../shared/config.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
+import { flagOf } from '../shared/format.js';
 import { defaults, engineNames } from '../shared/settings.js';
 import {
   integer,

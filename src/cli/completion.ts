@@ -87,6 +87,7 @@ const files: Values = () => [];
 /** What the words behind a command can be, beside flags. */
 const positionalValues: Readonly<Record<string, readonly Values[]>> = {
   train: [() => presetNames],
+  worker: [files],
   model: [() => presetNames],
   bench: [() => presetNames],
   data: [files],

@@ -3,8 +3,9 @@
 // Its Format is found on the default export only.
 import cliProgress, { MultiBar, type GenericFormatter, type SingleBar } from 'cli-progress';
 import colors from 'picocolors';
-import type { EventOf, RunEvent } from '../library/index.js';
-import { integer, percent, plural, warningLine } from './format.js';
+import type { EventOf, NodeReport, RunEvent } from '../library/index.js';
+import { columnsOr, integer, percent, plural, warningLine } from './format.js';
+import { describeNode, nodeTable } from './node-table.js';
 import { progressLine } from './progress-line.js';
 
 export interface Display {
@@ -32,13 +33,16 @@ const jsonDisplay: Display = {
 
 const plainDisplay: Display = {
   show(event) {
-    const line = describe(event);
+    const line = event.type === 'listening' ? describeListening(event, false) : describe(event);
     if (line !== undefined) process.stdout.write(`${line}\n`);
   },
   end: () => {},
 };
 
-/** The same lines, above a bar that shows where the run is. */
+/** Nodes that are shown; a low terminal shows fewer. */
+const MOST_NODES = 10;
+
+/** The same lines, above a bar that shows where the run is and a table of its remote nodes. */
 class TerminalDisplay implements Display {
   readonly #bars = new MultiBar({
     format: formatProgress,
@@ -47,20 +51,28 @@ class TerminalDisplay implements Display {
     // The terminal goes on to wrap the lines above the bar, which may be longer than it is wide.
     linewrap: true,
     clearOnComplete: true,
+    // Lines above it move it down, to where something else stood.
+    forceRedraw: true,
     gracefulExit: false,
     emptyOnZero: true,
     etaBuffer: 50,
   });
   #bar: SingleBar | undefined;
   #epochs = 0;
+  readonly #nodes = new Map<string, NodeReport>();
+  /** Lines of the table, each a bar for the library. */
+  #tableRows = 0;
+  #table: { readonly columns: number; readonly lines: readonly string[] } | undefined;
 
   show(event: RunEvent): void {
     if (event.type === 'start') this.#epochs = event.epochs;
-    const line = describe(event);
+    const line = event.type === 'listening' ? describeListening(event, true) : describe(event);
     if (event.type === 'done') this.end();
     if (line !== undefined) {
       if (this.#bar) {
         this.#bars.log(`${line}\n`);
+        // Of the table more stands below than the library clears.
+        this.#bars.once('redraw-pre', () => process.stdout.clearScreenDown());
         this.#bars.update();
       } else {
         process.stdout.write(`${line}\n`);
@@ -78,6 +90,28 @@ class TerminalDisplay implements Display {
         accuracy: percent(event.accuracy),
       });
     }
+    if (event.type === 'node') this.#showNode(event);
+  }
+
+  #showNode(report: NodeReport): void {
+    this.#nodes.set(report.node, report);
+    this.#table = undefined;
+    if (!this.#bar) return;
+    while (this.#tableRows < this.#tableLines(columnsOr(80)).length) {
+      const row = this.#tableRows++;
+      const format: GenericFormatter = (_, { maxWidth }) => this.#tableLines(maxWidth - 1)[row] ?? '';
+      this.#bars.create(0, 0, {}, { format });
+    }
+  }
+
+  /** Made once for each redraw. */
+  #tableLines(columns: number): readonly string[] {
+    if (this.#table?.columns !== columns) {
+      // The line of progress, the heads, the last line and the shell's stand there too.
+      const most = Math.max(1, Math.min(MOST_NODES, (process.stdout.rows || 24) - 4));
+      this.#table = { columns, lines: nodeTable([...this.#nodes.values()], columns, most) };
+    }
+    return this.#table.lines;
   }
 
   end(): void {
@@ -118,12 +152,51 @@ function describe(event: RunEvent): string | undefined {
         `${colors.yellow('thread lost')}  thread ${event.thread} in phase ${event.phase} after step ${event.step}: ` +
         `${event.reason}. It is replaced and the step done again; the result does not change.`
       );
+    case 'node-joined':
+      return (
+        `${colors.green('node joined')}  ${nodeLabel(event)} with ${plural(event.threads, 'thread')}, ` +
+        `from ${event.address}`
+      );
+    case 'node-lost':
+      return (
+        `${colors.yellow('node lost')}  ${nodeLabel(event)}: ${printable(event.reason)}. Others compute its lanes; the ` +
+        'result does not change.'
+      );
+    case 'node-refused':
+      return `${colors.yellow('refused')}  ${event.address}: ${printable(event.reason)}`;
+    case 'lease-expired':
+      return (
+        `${colors.yellow('late')}  ${nodeLabel(event)} did not answer for lanes ${event.fromLane} to ` +
+        `${event.toLane - 1} of step ${event.step + 1} in time; they went to another`
+      );
+    case 'waiting':
+      return `${colors.yellow('waiting')}  ${event.message}`;
     case 'step':
     case 'checkpoint':
     case 'interrupted':
     case 'error':
+    case 'listening':
+    case 'node':
       return undefined;
   }
+}
+
+/** The join line holds the key, so it is for a terminal that somebody looks at, and not for a file. */
+function describeListening({ address, join }: EventOf<'listening'>, isTerminal: boolean): string {
+  if (join === undefined)
+    return `listening on ${address}; the join line is in the file that --join-file names`;
+  return isTerminal
+    ? `listening on ${address}; on each other machine run\n${colors.bold(`lockstep worker '${join}'`)}`
+    : `listening on ${address}; the join line holds the key and is shown on a terminal only: give --join-file or --json`;
+}
+
+function nodeLabel({ node, name }: { readonly node: string; readonly name: string }): string {
+  return `${name} (${node.slice(0, 8)})`;
+}
+
+/** A text of somebody else, without what would move the cursor. */
+function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, '?');
 }
 
 function describeStart(event: EventOf<'start'>): string {
@@ -161,6 +234,7 @@ function describeDone(event: EventOf<'done'>): string {
     `  hash            ${event.hash}`,
     `  weights SHA-256 ${event.weightsSha256}`,
     `  leaves          ${integer(leaves)}${leaves > 0 ? `, by thread ${byThread}` : ''}`,
+    ...(event.nodes ?? []).map(report => `  ${describeNode(report)}`),
     `  kept in         ${event.runDir}`,
   ].join('\n');
 }

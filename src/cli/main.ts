@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 // The command line: one file a command, usage errors in one place.
 
+// oxlint-disable-next-line import/no-unassigned-import -- it hides a key, before everything else is loaded
+import './join-line.js';
 import { closest } from 'fastest-levenshtein';
 import { hideBin } from 'yargs/helpers';
 import yargs from 'yargs';
@@ -15,6 +17,7 @@ import { modelCommand, modelFlags } from './model.js';
 import { predictCommand, predictFlags } from './predict.js';
 import { runsCommand, runsFlags } from './runs.js';
 import { toldErrors, trainCommand, trainFlags } from './train.js';
+import { workerCommand, workerFlags } from './worker.js';
 
 const exitCodes = { failed: 1, usage: 2, interrupted: 130, closedPipe: 141 } as const;
 /** What the command line itself got wrong. */
@@ -23,10 +26,12 @@ const usageCodes = new Set<ErrorCode>([
   'LOCKSTEP_BAD_SETTING',
   'LOCKSTEP_BAD_INJECT',
   'LOCKSTEP_CONFIG_FILE',
+  'LOCKSTEP_JOIN_LINE',
 ]);
 
 const flagsOf: CommandFlags = {
   train: trainFlags,
+  worker: workerFlags,
   model: modelFlags,
   bench: benchFlags,
   data: dataFlags,
@@ -67,6 +72,7 @@ async function obey(): Promise<void> {
     .scriptName('lockstep')
     .usage('$0 <command>\n\nExact data-parallel training: the same bits for any number of workers.')
     .command(trainCommand)
+    .command(workerCommand)
     .command(modelCommand)
     .command(benchCommand)
     .command(dataCommand)
@@ -121,12 +127,17 @@ function explainUsage(message: string): string {
   const flags = Object.hasOwn(flagsOf, command) ? Object.keys(flagsOf[command]) : undefined;
   const help = `\`lockstep ${flags ? `${command} ` : ''}--help\` lists what there is.`;
   if (!flags && !command.startsWith('-')) {
-    return `Unknown command ${command}. The nearest is ${closest(command, Object.keys(flagsOf))}. ${help}`;
+    // A join line that stands alone is not repeated: it holds a key.
+    const named = command.length < 40 ? ` ${command}` : '';
+    return `Unknown command${named}. The nearest is ${closest(command, Object.keys(flagsOf))}. ${help}`;
   }
   const unknown = argv
     .filter(argument => argument.startsWith('-'))
     .map(argument => argument.replace(/^-+/, '').replace(/=.*/, ''))
     .find(name => message.startsWith('Unknown argument') && message.includes(name));
+  if (unknown === undefined && command === 'worker' && message.startsWith('Unknown argument')) {
+    return `Give one join line, in single quotes, and flags. ${help}`;
+  }
   if (unknown === undefined) return `${message}${/[.?!]$/.test(message) ? '' : '.'} ${help}`;
   const nearest = flags ? ` The nearest is --${closest(unknown, flags)}.` : '';
   return `Unknown flag --${unknown}.${nearest} ${help}`;

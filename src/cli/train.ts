@@ -11,7 +11,7 @@ export const trainFlags = {
   workers: {
     type: 'string',
     requiresArg: true,
-    describe: "Worker threads, or 'auto': one for each core",
+    describe: "Worker threads, or 'auto': one for each core; 0 with --listen: remote nodes compute all",
     defaultDescription: String(defaults.workers),
   },
   epochs: {
@@ -111,6 +111,47 @@ export const trainFlags = {
     requiresArg: true,
     describe: 'Go on with the run in this folder, to the same bits',
   },
+  listen: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Let other machines join: PORT on loopback, or HOST:PORT; port 0 is any that is free',
+  },
+  advertise: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'The host by which they reach this machine',
+    defaultDescription: 'that of --listen',
+  },
+  'min-nodes': {
+    type: 'number',
+    requiresArg: true,
+    describe: 'Wait for so many remote nodes before the first step',
+    defaultDescription: '0; 1 with --workers 0',
+  },
+  patience: {
+    type: 'string',
+    requiresArg: true,
+    describe: "How long to wait while nobody is there to compute, such as '10m'; then the run ends, saved",
+    defaultDescription: 'without end',
+  },
+  'key-file': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Where the key of the run is kept',
+    defaultDescription: "one for each run in the user's state folder",
+  },
+  'join-file': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Write the join line, which holds the key, to this file and tell it nowhere else',
+  },
+  insecure: { type: 'boolean', describe: 'Encrypt nothing between the machines' },
+  audit: {
+    type: 'number',
+    requiresArg: true,
+    describe: 'The share of leases that two nodes compute and that is compared, from 0 to 1',
+    defaultDescription: '0.001',
+  },
   config: {
     type: 'string',
     requiresArg: true,
@@ -127,7 +168,7 @@ type Arguments = InferredOptionTypes<typeof trainFlags> & { model: string | unde
 
 export const trainCommand: CommandModule<object, Arguments> = {
   command: 'train [model]',
-  describe: 'Train a model on MNIST or on your own images with worker threads',
+  describe: 'Train a model on MNIST or your images, with threads and other machines',
   builder: (yargs): Argv<Arguments> =>
     yargs
       .positional('model', {
@@ -143,8 +184,9 @@ export const trainCommand: CommandModule<object, Arguments> = {
       .example('$0 train lenet5 --seed 7 --json', 'Events for a program to read')
       .example('$0 train --config mine.json --seed 2', 'Settings from a file, one of them replaced')
       .example('$0 train --resume runs/lenet5-1', 'Go on where a run was ended')
+      .example('$0 train --listen 0.0.0.0:7077', 'Other machines join with the line that it prints')
       .epilogue(
-        'Workers, engine and output decide no bits: the hash is the same for any of them.\n' +
+        'Workers, other machines, engine and output decide no bits: the hash is the same for any of them.\n' +
           "LOCKSTEP_INJECT='KIND:thread=1,step=300,phase=PHASE' makes a thread fail there: see docs/faults.md.",
       ),
   handler: async argv => {
@@ -170,6 +212,7 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
   const { model, maxSteps, weightDecay, lrSchedule, data, labelOffset } = argv;
   const { out, checkpointEvery, resume, config } = argv;
   const { epochs, batch, leaf, optimizer, lr, momentum, nesterov, warmup, seed, engine } = argv;
+  const { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, audit } = argv;
   const injected = process.env['LOCKSTEP_INJECT'];
   const chosen = {
     model,
@@ -192,6 +235,14 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
     out,
     checkpointEvery,
     resume,
+    listen,
+    advertise,
+    minNodes,
+    patience,
+    keyFile,
+    joinFile,
+    insecure,
+    audit,
   };
   return {
     ...(config !== undefined && readConfig(config)),

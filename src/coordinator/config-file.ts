@@ -5,6 +5,7 @@ import * as v from 'valibot';
 import { callFlags, configSchema, settingOf } from '../shared/config.js';
 import { LockstepError } from '../shared/errors.js';
 import { isModelFile } from '../shared/presets.js';
+import type { ListenSettings } from '../shared/listen.js';
 import type { TrainSettings } from '../shared/settings.js';
 import { describeJson, nearest, readJsonObject, type JsonFileKind } from './json-file.js';
 
@@ -15,7 +16,7 @@ const fileKind: JsonFileKind = { code: 'LOCKSTEP_CONFIG_FILE', noun: 'config', c
  * relative paths in it begin at the file's folder.
  * @throws LOCKSTEP_CONFIG_FILE naming the file, the key, what was expected and what was found.
  */
-export function readConfig(path: string): Partial<TrainSettings> {
+export function readConfig(path: string): Partial<TrainSettings> & ListenSettings {
   const parsed = v.safeParse(configSchema, readJsonObject(path, fileKind));
   if (!parsed.success) {
     throw new LockstepError(fileKind.code, `${path}: ${explain(parsed.issues[0])}.`);
@@ -23,14 +24,16 @@ export function readConfig(path: string): Partial<TrainSettings> {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the schema is that of the settings, keys renamed
   const settings = Object.fromEntries(
     Object.entries(parsed.output).map(([flag, value]) => [settingOf.get(flag), value]),
-  ) as Partial<TrainSettings>;
-  const { model, data, out } = settings;
+  ) as ReturnType<typeof readConfig>;
+  const { model, data, out, keyFile, joinFile } = settings;
   const from = (file: string): string => (isAbsolute(file) ? file : join(dirname(path), file));
   return {
     ...settings,
     ...(typeof model === 'string' && isModelFile(model) && { model: from(model) }),
     ...(data !== undefined && { data: from(data) }),
     ...(out !== undefined && { out: from(out) }),
+    ...(keyFile !== undefined && { keyFile: from(keyFile) }),
+    ...(joinFile !== undefined && { joinFile: from(joinFile) }),
   };
 }
 

@@ -1,6 +1,18 @@
-// The disk under a folder: how much is free, whether it can be written, and what a path leads to.
+// The disk under a folder: how much is free, whether it can be written, what a path leads to, and making folders.
 
-import { existsSync, mkdtempSync, rmSync, statfsSync, statSync, writeFileSync, type Stats } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+  type Stats,
+} from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 
 export function freeBytesOf(dir: string): number {
@@ -33,5 +45,34 @@ export function tryToWrite(dir: string): void {
     writeFileSync(join(made, 'file'), 'x');
   } finally {
     rmSync(made, { recursive: true, force: true });
+  }
+}
+
+/**
+ * With all folders above it; whether it was made here. `recursive` would do, but on Node 20 it never returns where
+ * /proc refuses a folder.
+ */
+export function makeFolder(dir: string, mode = 0o777): boolean {
+  if (existsSync(dir)) return false;
+  makeFolder(dirname(dir), mode);
+  try {
+    mkdirSync(dir, { mode });
+  } catch (error) {
+    // Another process may have made it since.
+    if (existsSync(dir)) return false;
+    throw error;
+  }
+  syncFolder(dirname(dir));
+  return true;
+}
+
+/** So that a rename survives a loss of power. Windows has no such call, and keeps names by itself. */
+export function syncFolder(dir: string): void {
+  if (process.platform === 'win32') return;
+  const descriptor = openSync(dir, 'r');
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
   }
 }

@@ -25,7 +25,7 @@ import { integer } from '../shared/format.js';
 import { formatHash } from '../shared/hash.js';
 import type { Job } from '../shared/settings.js';
 import { beginning, decodeCheckpoint, type TrainingState } from './checkpoint.js';
-import { freeBytesOf } from './disk.js';
+import { freeBytesOf, makeFolder, syncFolder } from './disk.js';
 import { lockFolder } from './folder-lock.js';
 import { HASH_LINE_BYTES, requireRun } from './stored-run.js';
 
@@ -327,24 +327,6 @@ function nextFolder(name: string): string {
   }
 }
 
-/**
- * With all folders above it; whether it was made here. `recursive` would do, but on Node 20 it never returns where
- * /proc refuses a folder.
- */
-function makeFolder(dir: string): boolean {
-  if (existsSync(dir)) return false;
-  makeFolder(dirname(dir));
-  try {
-    mkdirSync(dir);
-  } catch (error) {
-    // Another process may have made it since.
-    if (existsSync(dir)) return false;
-    throw error;
-  }
-  syncFolder(dirname(dir));
-  return true;
-}
-
 function removeEmpty(dir: string): void {
   try {
     rmdirSync(dir);
@@ -369,17 +351,6 @@ function replaceFile(path: string, content: string | Uint8Array): void {
   }
   renameSync(part, path);
   syncFolder(dirname(path));
-}
-
-/** So that a rename survives a loss of power. Windows has no such call, and keeps names by itself. */
-function syncFolder(dir: string): void {
-  if (process.platform === 'win32') return;
-  const descriptor = openSync(dir, 'r');
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
 }
 
 function explain<T>(dir: string, work: () => T): T {

@@ -23,6 +23,8 @@ export interface RunParts {
   /** When the run began, on `clock`. */
   readonly startMs: number;
   readonly emit: (event: RunEventBody, step: number) => void;
+  /** What a command that goes on with the run needs beside `--resume`. */
+  readonly resumeFlags?: readonly string[] | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -41,7 +43,8 @@ const STEP_EVENT_MS = 100;
 /**
  * Trains to the end and saves the result. The bits depend on the job alone. A checkpoint holds the state before the
  * evaluation that follows its step, so a run that goes on from it evaluates first where an epoch has ended.
- * @throws LOCKSTEP_INTERRUPTED when `signal` aborts, at the end of the span, after a checkpoint; what the node throws.
+ * @throws when `signal` aborts, at the end of the span, after a checkpoint: with the code of its reason if that is a
+ * LockstepError, else LOCKSTEP_INTERRUPTED; what the node throws.
  */
 export async function run(parts: RunParts): Promise<RunOutcome> {
   const { job, node, folder, from, clock, startMs, emit, signal } = parts;
@@ -69,7 +72,7 @@ export async function run(parts: RunParts): Promise<RunOutcome> {
       savedMs = chargedMs = clock.nowMs();
       emit({ type: 'checkpoint', file: name }, step);
     }
-    if (signal?.aborted) throw interrupted(step, totalSteps, folder, emit);
+    if (signal?.aborted) throw interrupted(signal, step, parts);
 
     const isEpochEnd = step > 0 && step % stepsPerEpoch === 0;
     if (isEpochEnd || step === totalSteps) {
@@ -152,22 +155,21 @@ function stepFigures({ bits, stepsPerEpoch }: Job, step: number, result: StepRes
 }
 
 function interrupted(
+  { reason }: AbortSignal,
   step: number,
-  totalSteps: number,
-  { dir }: RunFolder,
-  emit: RunParts['emit'],
+  { job: { totalSteps }, folder: { dir }, resumeFlags = [], emit }: RunParts,
 ): LockstepError {
-  const resume = `lockstep train --resume ${forShell(dir)}`;
+  const resume = ['lockstep train --resume', ...[dir, ...resumeFlags].map(forShell)].join(' ');
   emit({ type: 'interrupted', runDir: dir, resume }, step);
-  return new LockstepError(
-    'LOCKSTEP_INTERRUPTED',
-    `Interrupted after step ${step} of ${totalSteps}, which is saved. Go on with: ${resume}`,
-  );
+  const saved = `after step ${step} of ${totalSteps}, which is saved. Go on with: ${resume}`;
+  return reason instanceof LockstepError
+    ? new LockstepError(reason.code, `${reason.message} The run ended ${saved}`)
+    : new LockstepError('LOCKSTEP_INTERRUPTED', `Interrupted ${saved}`);
 }
 
-/** A path as a shell takes it literally. */
-function forShell(path: string): string {
-  return /^[\w./+-]+$/.test(path) ? path : `'${path.replaceAll("'", String.raw`'\''`)}'`;
+/** A word as a shell takes it literally. */
+function forShell(word: string): string {
+  return /^[\w./:+-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
 }
 
 /** Sums over steps: all of them exact, so it does not matter how the steps were cut into spans. */

@@ -23,6 +23,7 @@ import {
   resolveSettings,
   trainSettingsSchema,
   wholeNumber,
+  workersSchema,
   type Job,
   type TrainSettings,
 } from '../shared/settings.js';
@@ -40,7 +41,7 @@ import {
   type TimeName,
 } from './scaling.js';
 
-const { model, workers, batch, engine } = trainSettingsSchema.entries;
+const { model, batch, engine } = trainSettingsSchema.entries;
 
 function listOf<const Schema extends v.GenericSchema>(item: Schema) {
   const expected = 'a list that is not empty';
@@ -53,7 +54,7 @@ function listOf<const Schema extends v.GenericSchema>(item: Schema) {
 /** Everything `bench` accepts, by the names of the flags. Every list is combined with every other. */
 const benchSettingsSchema = v.strictObject({
   model,
-  workers: listOf(workers),
+  workers: listOf(workersSchema),
   /** By default what `train` takes; so is the leaf, for every batch. */
   batch: v.optional(listOf(batch)),
   leaf: v.optional(listOf(wholeNumber(1))),

@@ -1,6 +1,6 @@
 // `doctor`: what this machine has and lacks, and whether it computes the bits that it should.
 
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import * as v from 'valibot';
@@ -14,6 +14,7 @@ import { engineProblem } from '../worker/engines/availability.js';
 import { hasSharedMemory, hasSimd } from '../worker/features.js';
 import { planMemory } from '../worker/memory.js';
 import { diagnose, judgeSelfTest, type Check, type Facts, type SelfTest } from './diagnosis.js';
+import { readPackage } from './package.js';
 import { selfTestHash, selfTestSettings } from './self-test.js';
 import { train } from './train.js';
 
@@ -73,10 +74,6 @@ export async function doctor(options: DoctorOptions = {}): Promise<DoctorReport>
     checks,
     ...('hash' in selfTest && { selfTest }),
   };
-}
-
-function readPackage(): { readonly version: string; readonly engines: { readonly node: string } } {
-  return JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 }
 
 async function gather(runsDir: string, supportedNode: string): Promise<Facts> {

@@ -10,7 +10,7 @@ import {
   type ConfusedPair,
   type Confusion,
 } from '../shared/confusion.js';
-import { trainSettingsSchema, type TrainSettings } from '../shared/settings.js';
+import { workersSchema, type TrainSettings } from '../shared/settings.js';
 import { predictedClass } from '../shared/softmax.js';
 import {
   checkCall,
@@ -46,7 +46,7 @@ export interface Evaluation extends WeightsSource {
  * @throws LockstepError with a code of `docs/errors.md`
  */
 export async function evaluate(runDir: string, options: EvaluateOptions = {}): Promise<Evaluation> {
-  checkCall({ workers: v.optional(trainSettingsSchema.entries.workers) }, runDir, options);
+  checkCall({ workers: v.optional(workersSchema) }, runDir, options);
   const { workers, ...dataOptions } = options;
   const run = openRun(runDir);
   const { name, digest, classes, test } = openTestData(run, dataOptions);

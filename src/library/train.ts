@@ -5,7 +5,7 @@ import { resolve } from 'node:path';
 import { beginning, checkpointBytes, type TrainingState } from '../coordinator/checkpoint.js';
 import { openData } from '../coordinator/data.js';
 import { loadModelSpec } from '../coordinator/model-file.js';
-import { run, type RunOutcome, type RunParts } from '../coordinator/run.js';
+import { run, type RunOutcome } from '../coordinator/run.js';
 import { RunFolder } from '../coordinator/run-folder.js';
 import type { TensorValues } from '../coordinator/safetensors.js';
 import { isFinished, readRunConfig, runConfig } from '../coordinator/stored-run.js';
@@ -15,6 +15,7 @@ import { LockstepError, messageOf } from '../shared/errors.js';
 import type { RunEventBody } from '../shared/events.js';
 import { parseFault, type Fault } from '../shared/faults.js';
 import { plural } from '../shared/format.js';
+import { listenFlags, resolveListening, type Listening, type ListenSettings } from '../shared/listen.js';
 import { compileModel, type ModelSpec } from '../shared/model.js';
 import type { LocalNode } from '../shared/node.js';
 import { checkResume } from '../shared/resume.js';
@@ -28,9 +29,11 @@ import {
 } from '../shared/settings.js';
 import { F32_PROFILE } from '../worker/engines/engine.js';
 import { createPool } from '../worker/pool.js';
+import type { OpenCluster } from './listening.js';
 import { startTraining, type Training, type Weights } from './training.js';
 
-export interface TrainOptions extends Partial<TrainSettings> {
+/** Those of `ListenSettings` belong to the call and not to the run: with `resume` they are given again. */
+export interface TrainOptions extends Partial<TrainSettings>, ListenSettings {
   /** Images and labels as arrays, in the place of MNIST. */
   readonly dataset?: DatasetContent;
   /** The folder of a run to go on with. Settings that are not named are those that it was begun with. */
@@ -42,7 +45,8 @@ export interface TrainOptions extends Partial<TrainSettings> {
 }
 
 /**
- * Trains a model with worker threads of this process, and keeps the result in a run folder. Prints nothing.
+ * Trains a model with worker threads of this process, and with remote nodes where it listens for them, and keeps the
+ * result in a run folder. Prints nothing.
  * @throws LockstepError with a code of `docs/errors.md`, after an event that says the same
  */
 export function train(options: TrainOptions = {}): Training {
@@ -70,12 +74,14 @@ function namedWeights(tensors: readonly TensorValues[]): Weights {
   return Object.fromEntries(tensors.map(({ name, shape, values }) => [name, { shape, values }]));
 }
 
-type Watcher = Pick<RunParts, 'startMs' | 'signal'> & {
+interface Watcher {
+  readonly startMs: number;
+  readonly signal: AbortSignal;
   readonly emit: (event: RunEventBody, step?: number) => void;
-};
+}
 
 async function trainJob(
-  { inject, resume, dataset: content, ...chosen }: Omit<TrainOptions, 'signal'>,
+  { inject, resume, dataset: content, ...options }: Omit<TrainOptions, 'signal'>,
   watcher: Watcher,
 ): Promise<RunOutcome> {
   const { emit } = watcher;
@@ -83,24 +89,58 @@ async function trainJob(
   if (resume !== undefined && typeof resume !== 'string') {
     throw new LockstepError('LOCKSTEP_BAD_SETTING', `Setting resume is ${String(resume)}, expected a path.`);
   }
+  const { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, audit, ...settings } = options;
+  const given = { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, audit };
+  const listening = resolveListening(given);
+  const chosen = { settings, content, listening };
   const damaged: string[] = [];
-  const begun =
-    resume === undefined
-      ? begin(chosen, content)
-      : goOn(resume, chosen, content, message => damaged.push(message));
+  const begun = resume === undefined ? begin(chosen) : goOn(resume, chosen, message => damaged.push(message));
   const { folder } = begun;
-  let node: LocalNode;
+  // Where nobody is left to compute, the run ends as if it were interrupted, with this reason.
+  const giveUp = new AbortController();
+  const signal = AbortSignal.any([watcher.signal, giveUp.signal]);
+  let own: LocalNode;
+  let open: OpenCluster | undefined;
   try {
-    node = await startNode(begun, chosen, fault, damaged, emit);
+    own = await startNode(begun, settings, fault, damaged, emit);
+    if (listening) {
+      // Runs that do not listen start without the network.
+      const { openCluster } = await import('./listening.js');
+      const onGiveUp = (error: LockstepError): void => giveUp.abort(error);
+      const clock = systemClock;
+      open = await openCluster({
+        ...begun,
+        listening,
+        runDir: folder.dir,
+        own,
+        clock,
+        signal,
+        emit,
+        onGiveUp,
+      });
+    }
   } catch (error) {
     if (resume === undefined) folder.abandon();
     else folder.close();
     throw error;
   }
+  let isDone = false;
   try {
-    return await run({ ...begun, node, clock: systemClock, ...watcher });
+    const node = open?.cluster ?? own;
+    const resumeFlags = open && listening && listenFlags(given, listening, open.port);
+    const { result, weights } = await run({
+      ...begun,
+      node,
+      clock: systemClock,
+      ...watcher,
+      signal,
+      resumeFlags,
+    });
+    isDone = true;
+    const nodes = open && { nodes: open.cluster.nodeReports(true) };
+    return { result: { ...result, ...nodes }, weights };
   } finally {
-    await node.close();
+    await (open ? open.close(isDone) : own.close());
     folder.close();
   }
 }
@@ -141,8 +181,15 @@ interface Begun {
   readonly from: TrainingState;
 }
 
-function begin(chosen: Partial<TrainSettings>, content: DatasetContent | undefined): Begun {
+interface Chosen {
+  readonly settings: Partial<TrainSettings>;
+  readonly content: DatasetContent | undefined;
+  readonly listening: Listening | undefined;
+}
+
+function begin({ settings: chosen, content, listening }: Chosen): Begun {
   const settings = resolveSettings(chosen);
+  requireComputing(settings, listening);
   const dataset = openData(settings, content);
   const job = jobOf(settings, loadModelSpec(settings.model, dataset.classes), dataset);
   const from = beginning(job);
@@ -153,8 +200,7 @@ function begin(chosen: Partial<TrainSettings>, content: DatasetContent | undefin
 
 function goOn(
   dir: string,
-  chosen: Partial<TrainSettings>,
-  content: DatasetContent | undefined,
+  { settings: chosen, content, listening }: Chosen,
   onDamaged: (message: string) => void,
 ): Begun {
   if (chosen.out !== undefined && resolve(chosen.out) !== resolve(dir)) {
@@ -175,6 +221,7 @@ function goOn(
         ? stored.settings
         : { ...stored.settings, data: undefined, labelOffset: defaults.labelOffset };
     const settings = resumedSettings(begunWith, chosen);
+    requireComputing(settings, listening);
     const dataset = openData(settings, content);
     const spec = chosen.model === undefined ? stored.model : loadModelSpec(settings.model, dataset.classes);
     const job = jobOf(settings, spec, dataset);
@@ -193,6 +240,14 @@ function goOn(
     folder.close();
     throw error;
   }
+}
+
+function requireComputing({ workers }: TrainSettings, listening: Listening | undefined): void {
+  if (workers !== 0 || listening) return;
+  throw new LockstepError(
+    'LOCKSTEP_BAD_SETTING',
+    'Setting workers is 0, and nobody listens for remote nodes that could compute: set listen, or more workers.',
+  );
 }
 
 /** The flags that say how many steps a run has. */
@@ -257,7 +312,7 @@ function warnings(
         'a larger batch or a smaller leaf gives more lanes (and other bits).',
     );
   }
-  if (typeof fault?.thread === 'number' && fault.thread >= threads) {
+  if (typeof fault?.thread === 'number' && fault.thread >= Math.max(1, threads)) {
     found.push(`The fault to inject names thread ${fault.thread}; there are threads 0 to ${threads - 1}.`);
   }
   return found;

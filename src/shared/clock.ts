@@ -21,3 +21,8 @@ export const systemClock: Clock = {
     return () => clearTimeout(timer);
   },
 };
+
+/** Calls `action` once input that has arrived is read: timers that are late are called before it. */
+export function afterInput(action: () => void): void {
+  setImmediate(action);
+}

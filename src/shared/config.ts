@@ -1,15 +1,12 @@
 // The settings of `train` as a config file has them: by the names of the flags.
 
 import * as v from 'valibot';
+import { flagOf } from './format.js';
+import { listenSettingsSchema } from './listen.js';
 import { modelNameSchema, trainSettingsSchema } from './settings.js';
 
-/** `maxSteps` is the flag `--max-steps`. */
-export function flagOf(setting: string): string {
-  return setting.replaceAll(/[A-Z]/g, letter => `-${letter.toLowerCase()}`);
-}
-
 /** In a file a model is named, so that the file is as flat as the flags. */
-const entries = { ...trainSettingsSchema.entries, model: modelNameSchema };
+const entries = { ...trainSettingsSchema.entries, model: modelNameSchema, ...listenSettingsSchema.entries };
 
 /** By flag, the setting that it sets. */
 export const settingOf: ReadonlyMap<string, string> = new Map(

@@ -29,6 +29,14 @@ export const errorCodes = {
   LOCKSTEP_BUILD: 'The compiled kernels are missing or cannot be loaded.',
   LOCKSTEP_SUMS_DIFFER: 'Two nodes gave different sums for the same lanes.',
   LOCKSTEP_NO_NODES: 'No node was there to compute, for longer than the run waits.',
+  LOCKSTEP_LISTEN: 'The coordinator cannot listen on an address.',
+  LOCKSTEP_KEY_FILE: "The file of a run's key cannot be used.",
+  LOCKSTEP_KEY: 'The coordinator refuses the key of a join line.',
+  LOCKSTEP_PROTOCOL_VERSION: 'The coordinator and an agent speak different versions of the protocol.',
+  LOCKSTEP_JOIN_LINE: 'A join line is not one, or not whole.',
+  LOCKSTEP_PROTOCOL: 'The other side does not keep to the protocol.',
+  LOCKSTEP_UNREACHABLE: 'An agent could not join a run for as long as it was told to try.',
+  LOCKSTEP_PROFILE: 'A node computes in another arithmetic than the run.',
   LOCKSTEP_INTERRUPTED: 'The run was interrupted before its end.',
 } as const;
 

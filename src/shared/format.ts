@@ -18,6 +18,11 @@ export function plural(count: number, noun: string, nouns = `${noun}s`): string 
   return `${integer(count)} ${count === 1 ? noun : nouns}`;
 }
 
+/** `maxSteps` is the flag `--max-steps`. */
+export function flagOf(setting: string): string {
+  return setting.replaceAll(/[A-Z]/g, letter => `-${letter.toLowerCase()}`);
+}
+
 type Defined<T> = { [Key in keyof T]?: Exclude<T[Key], undefined> };
 
 export function withoutUndefined<T extends object>(values: T): Defined<T> {

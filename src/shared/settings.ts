@@ -43,12 +43,23 @@ export const engineNames = ['wasm', 'reference'] as const;
 const modelExpected = "a preset's name, the path of a model file or a list of layers";
 export const modelNameSchema = v.pipe(v.string(modelExpected), v.minLength(1, modelExpected));
 
-/** Everything `train` accepts, by the names of the flags. */
+function workersFrom(least: number) {
+  const most = 256;
+  return v.union(
+    [v.literal('auto'), wholeNumber(least, most)],
+    `a whole number from ${least} to ${most}, or 'auto'`,
+  );
+}
+
+/** Worker threads of whoever computes alone. */
+export const workersSchema = workersFrom(1);
+
+/** Everything `train` accepts that is kept with the run, by the names of the flags. */
 export const trainSettingsSchema = v.strictObject({
   /** A preset's name, a path that ends with .json, or a list of layers. */
   model: v.lazy(input => (typeof input === 'object' && input !== null ? modelSpecSchema : modelNameSchema)),
-  /** Worker threads; 'auto' is one for each core. */
-  workers: v.union([v.literal('auto'), wholeNumber(1, 256)], "a whole number from 1 to 256, or 'auto'"),
+  /** Worker threads; 'auto' is one for each core. Of 0, remote nodes compute everything. */
+  workers: workersFrom(0),
   epochs: wholeNumber(1),
   maxSteps: v.optional(wholeNumber(1)),
   batch: wholeNumber(1, 1_048_576),

@@ -37,7 +37,7 @@ export function shardBytes(
   dataset: Dataset,
   order: Uint32Array,
   { set, from, samples }: Pick<Shard, 'set' | 'from' | 'samples'>,
-): Uint8Array {
+): Uint8Array<ArrayBuffer> {
   const size = sizeOf(dataset.shape);
   const { images, labels } = dataset[set];
   const bytes = new Uint8Array(samples * (size + 1));

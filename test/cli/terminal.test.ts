@@ -2,9 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { progressLine } from '#dist/cli/progress-line.js';
 import { inTemporaryFolder, lockstep } from '../support/cli.js';
 import { inTerminal, linesOf, terminalIsMissing } from '../support/terminal.js';
+
+const showNodes = fileURLToPath(new URL('../support/show-nodes.js', import.meta.url));
 
 const parts = [
   { rank: 0, text: '33%' },
@@ -52,6 +55,28 @@ for (const columns of [10, 30, 80, 200]) {
       const told = linesOf(output).find(line => line.startsWith('epoch 1'));
       assert.match(told ?? '', /train loss 0\.\d+, accuracy \d+\.\d+ % {2}test loss .* images\/s$/);
       // The cursor is there again.
+      assert.ok(output.lastIndexOf('\u001b[?25h') > output.lastIndexOf('\u001b[?25l'));
+    });
+  });
+}
+
+for (const columns of [40, 120]) {
+  test(`remote nodes on a terminal of ${columns} columns`, { skip }, async () => {
+    await inTemporaryFolder(async cwd => {
+      const { code, output } = inTerminal([], { columns, cwd, program: showNodes });
+      assert.equal(code, 0, output);
+      const lines = linesOf(output);
+      const rows = lines.filter(line => /^node-\d+ /.test(line));
+      assert.ok(rows.length >= 10, output);
+      for (const row of rows) assert.ok(row.length < columns, row);
+      assert.match(rows.at(-1)!, columns === 40 ? /spare +0 +990$/ : /it is to be measured$/);
+      assert.ok(lines.includes('and 3 more'), output);
+      // Ready to be copied: nothing else is on its line.
+      assert.ok(lines.includes("lockstep worker 'the-join-line'"), output);
+      const told = lines.join(' ');
+      assert.match(told, /node joined {2}node-13 \(00000000\) with 8 threads, from 10\.0\.0\.13:4711/);
+      assert.match(told, /node lost {2}node-3 \(00000000\): it left\?\[2J\. Others compute its lanes/);
+      assert.match(told, /late {2}node-3 \(00000000\) did not answer for lanes 2 to 3 of step 1 in time/);
       assert.ok(output.lastIndexOf('\u001b[?25h') > output.lastIndexOf('\u001b[?25l'));
     });
   });

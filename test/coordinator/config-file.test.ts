@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { trainFlags } from '#dist/cli/train.js';
 import { readConfig } from '#dist/library/index.js';
 import { callFlags, settingOf } from '#dist/shared/config.js';
+import { listenSettingsSchema } from '#dist/shared/listen.js';
 import { resolveSettings, trainSettingsSchema, type TrainSettings } from '#dist/shared/settings.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -52,10 +53,21 @@ const everySetting = {
   'label-offset': 1,
   'checkpoint-every': '3epochs',
   out: '/runs/mine',
+  listen: '[::]:7077',
+  advertise: 'trainer.example.org',
+  'min-nodes': 2,
+  patience: '10m',
+  'key-file': '/keys/mine',
+  'join-file': '/keys/join',
+  insecure: true,
+  audit: 0.5,
 };
 
 test('every setting can be said, by the name of its flag', () => {
-  assert.equal(Object.keys(everySetting).length, Object.keys(trainSettingsSchema.entries).length);
+  assert.equal(
+    Object.keys(everySetting).length,
+    Object.keys({ ...trainSettingsSchema.entries, ...listenSettingsSchema.entries }).length,
+  );
   assert.deepEqual(read(JSON.stringify(everySetting)), {
     model: 'mlp',
     workers: 3,
@@ -76,6 +88,14 @@ test('every setting can be said, by the name of its flag', () => {
     labelOffset: 1,
     checkpointEvery: '3epochs',
     out: '/runs/mine',
+    listen: '[::]:7077',
+    advertise: 'trainer.example.org',
+    minNodes: 2,
+    patience: '10m',
+    keyFile: '/keys/mine',
+    joinFile: '/keys/join',
+    insecure: true,
+    audit: 0.5,
   });
 });
 
@@ -101,11 +121,19 @@ test('a byte-order mark, Windows line ends and a key $schema change nothing', ()
 });
 
 test("relative paths begin at the file's folder; a preset is no path", () => {
-  withFile('{ "model": "nets/mine.json", "data": "../fashion", "out": "runs/x" }', (path, dir) => {
-    const { model, data, out } = readConfig(path);
+  const text =
+    '{ "model": "nets/mine.json", "data": "../fashion", "out": "runs/x", "key-file": "key", "join-file": "join" }';
+  withFile(text, (path, dir) => {
+    const { model, data, out, keyFile, joinFile } = readConfig(path);
     assert.deepEqual(
-      [model, data, out],
-      [join(dir, 'nets', 'mine.json'), resolve(dir, '../fashion'), join(dir, 'runs/x')],
+      [model, data, out, keyFile, joinFile],
+      [
+        join(dir, 'nets', 'mine.json'),
+        resolve(dir, '../fashion'),
+        join(dir, 'runs/x'),
+        join(dir, 'key'),
+        join(dir, 'join'),
+      ],
     );
   });
   assert.deepEqual(read('{ "model": "mlp" }'), { model: 'mlp' });
@@ -164,7 +192,7 @@ const refused: Record<string, { text: string | Uint8Array; message: RegExp }> = 
   },
   'workers as text': {
     text: '{ "workers": "4" }',
-    message: /: workers is "4", expected a whole number from 1 to 256, or 'auto'\.$/,
+    message: /: workers is "4", expected a whole number from 0 to 256, or 'auto'\.$/,
   },
   'an empty path': { text: '{ "data": "" }', message: /: data is "", expected a path\.$/ },
   'a model in the config': {

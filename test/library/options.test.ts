@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { describeData, describeModel, doctor, evaluate, predict } from '#dist/library/index.js';
+import { describeData, describeModel, doctor, evaluate, predict, work } from '#dist/library/index.js';
 
 /** Calls as JavaScript makes them, whom no type stops. */
 function call(of: (...args: never[]) => unknown, ...args: unknown[]): () => Promise<unknown> {
@@ -21,14 +21,18 @@ const cases: [string, () => Promise<unknown>, RegExp][] = [
   ['doctor, misspelt', call(doctor, { runDir: 'x' }), /^There is no setting runDir\.$/],
   ['doctor, folder', call(doctor, { runsDir: 5 }), /^Setting runsDir is 5, expected a path\.$/],
   ['doctor, signal', call(doctor, { signal: {} }), /^Setting signal is Object, expected an AbortSignal\.$/],
+  ['work, misspelt', call(work, 'line', { worker: 1 }), /^There is no setting worker\.$/],
+  ['work, workers', call(work, 'line', { workers: 0 }), /^Setting workers is 0, expected a whole/],
+  ['work, name', call(work, 'line', { name: 'a b' }), /^Setting name is "a b", expected up to 100 letters/],
+  ['work, callback', call(work, 'line', { onStatus: 1 }), /^Setting onStatus is 1, expected a function\.$/],
   ['data, folder', call(describeData, 5), /^Setting data is 5, expected a path\.$/],
   ['data, offset', call(describeData, 'folder', Number.NaN), /^Setting labelOffset is NaN, expected a whole/],
   ['model, folder', call(describeModel, 'mlp', 5), /^Setting data is 5, expected a path\.$/],
   ['model, offset', call(describeModel, 'mlp', 'folder', 0.5), /^Setting labelOffset is 0\.5, expected/],
 ];
 
-for (const [name, work, message] of cases) {
+for (const [name, attempt, message] of cases) {
   test(`refused by name: ${name}`, async () => {
-    await assert.rejects(work, { code: 'LOCKSTEP_BAD_SETTING', message });
+    await assert.rejects(attempt, { code: 'LOCKSTEP_BAD_SETTING', message });
   });
 }

@@ -126,7 +126,7 @@ test('choosing sgd brings a learning rate for it, unless one is chosen too', () 
 
 const badValues: [string, unknown[]][] = [
   ['model', ['vgg', 'lenet5 ', 'constructor', '__proto__', '', 5, null]],
-  ['workers', [0, -1, 257, 1.5, NaN, 'many', '2']],
+  ['workers', [-1, 257, 1.5, NaN, 'many', '2']],
   ['epochs', [0, -1, 1.5, NaN, Infinity, '3']],
   ['maxSteps', [0, -5, 0.5]],
   ['batch', [0, 1.5, 1_048_577, '64']],

@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import * as fc from 'fast-check';
 import { seedKey, wordsOf } from '#dist/shared/philox.js';
 
@@ -74,10 +74,13 @@ export class Random {
 }
 
 /** A test on random data that is drawn from the seed and the promise's words. */
-export function randomTest(promise: string, body: (random: Random) => void | Promise<void>): void {
+export function randomTest(
+  promise: string,
+  body: (random: Random, context: TestContext) => void | Promise<void>,
+): void {
   test(promise, async context => {
     try {
-      await body(new Random(promise));
+      await body(new Random(promise), context);
     } catch (cause) {
       context.diagnostic(replayHint(testSeed));
       throw cause;

@@ -12,13 +12,21 @@ export function terminalIsMissing(): string | false {
   return stdout.includes('util-linux') ? false : 'the program script here is not that of util-linux';
 }
 
+export interface TerminalOptions {
+  readonly columns: number;
+  readonly cwd: string;
+  readonly env?: Record<string, string>;
+  /** What runs there, with the arguments: by default the command line. */
+  readonly program?: string;
+}
+
 /** Everything that reaches the terminal, escape sequences included. */
 export function inTerminal(
   args: readonly string[],
-  { columns, cwd, env = {} }: { columns: number; cwd: string; env?: Record<string, string> },
+  { columns, cwd, env = {}, program = main }: TerminalOptions,
 ): { code: number | null; output: string } {
   const { NO_COLOR: _, ...inherited } = process.env;
-  const words = [process.execPath, main, ...args].map(word => `'${word}'`).join(' ');
+  const words = [process.execPath, program, ...args].map(word => `'${word}'`).join(' ');
   const { status, stdout } = spawnSync(
     'script',
     ['-qec', `stty cols ${columns} rows 24; exec ${words}`, '/dev/null'],

@@ -1,0 +1,161 @@
+// The file of a run's key. It outlives the coordinator, so that agents find it again when the run is resumed, and lies
+// outside the run folder, which people copy and share.
+
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  writeFileSync,
+} from 'node:fs';
+import { homedir } from 'node:os';
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import * as v from 'valibot';
+import { LockstepError, messageOf } from '../shared/errors.js';
+import { SECRET_BYTES } from '../shared/handshake.js';
+import type { Key } from '../shared/join.js';
+import type { RandomBytes } from '../shared/random.js';
+import { existingFolder, makeFolder, syncFolder } from './disk.js';
+
+const keySchema = v.strictObject({
+  id: v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/)),
+  secret: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)),
+});
+/** A key file has about 110. */
+const MOST_FILE_BYTES = 4096;
+
+export interface KeyFileOptions {
+  /** By default a file in the user's state folder, one for each run folder. */
+  readonly keyFile?: string | undefined;
+  /** Must be there. */
+  readonly runDir: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly random: RandomBytes;
+}
+
+/**
+ * The run's key; a new one where the file is not there yet.
+ * @throws LOCKSTEP_KEY_FILE
+ */
+export function loadOrCreateKey(options: KeyFileOptions): { key: Key; path: string } {
+  const path = resolve(options.keyFile ?? defaultPath(options));
+  try {
+    requireOutside(options.runDir, path);
+    return { key: readKey(path) ?? createKey(path, options.random) ?? requireKey(path), path };
+  } catch (cause) {
+    if (cause instanceof LockstepError) throw cause;
+    throw keyFileError(
+      `Cannot use the key file ${path}: ${messageOf(cause)}. Name another with --key-file.`,
+      cause,
+    );
+  }
+}
+
+/** See the XDG Base Directory Specification; a relative path there counts for nothing. */
+function defaultPath({ runDir, env }: KeyFileOptions): string {
+  const chosen = env['XDG_STATE_HOME'];
+  const state = chosen !== undefined && isAbsolute(chosen) ? chosen : join(homedir(), '.local', 'state');
+  const name = createHash('sha256').update(realpathSync(runDir)).digest('hex').slice(0, 16);
+  return join(state, 'lockstep', 'keys', `${name}.json`);
+}
+
+/**
+ * Whatever links lead there.
+ * @throws LOCKSTEP_KEY_FILE
+ */
+export function requireOutside(runDir: string, path: string, kind: 'key' | 'join' = 'key'): void {
+  const from = relative(realpathSync(runDir), realPath(path));
+  const isOutside = from === '..' || from.startsWith(`..${sep}`) || isAbsolute(from);
+  if (isOutside) return;
+  throw keyFileError(
+    `The ${kind} file ${path} lies in the run folder, which people copy and share. Name a file elsewhere with ` +
+      `--${kind}-file.`,
+  );
+}
+
+/** Of a file that may not be there yet, in a folder that may not be there yet. */
+function realPath(path: string): string {
+  if (existsSync(path)) return realpathSync(path);
+  const existing = existingFolder(dirname(path));
+  return join(realpathSync(existing), relative(existing, dirname(path)), basename(path));
+}
+
+function readKey(path: string): Key | undefined {
+  if (!existsSync(path)) return undefined;
+  // Without O_NONBLOCK, opening a pipe would wait for ever.
+  const descriptor = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+  try {
+    const stats = fstatSync(descriptor);
+    if (!stats.isFile() || stats.size > MOST_FILE_BYTES) throw damaged(path);
+    // Windows has no such mode.
+    if (process.platform !== 'win32' && (stats.mode & 0o077) !== 0) {
+      throw keyFileError(
+        `Other users may read or change the key file ${path}. Remove it to get a new key; if you are sure that nobody ` +
+          `has, run chmod 600 ${path}.`,
+      );
+    }
+    return parseKey(readFileSync(descriptor, 'utf8'), path);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** No error tells of the content: it is a secret. */
+function parseKey(text: string, path: string): Key {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw damaged(path);
+  }
+  const parsed = v.safeParse(keySchema, value);
+  if (!parsed.success) throw damaged(path);
+  const { id, secret } = parsed.output;
+  return { id, secret: Buffer.from(secret, 'hex') };
+}
+
+/** Undefined if another process has made it meanwhile. */
+function createKey(path: string, random: RandomBytes): Key | undefined {
+  makeFolder(dirname(path), 0o700);
+  let descriptor: number;
+  try {
+    descriptor = openSync(path, 'wx', 0o600);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return undefined;
+    throw error;
+  }
+  const key: Key = { id: hexOf(random(8)), secret: random(SECRET_BYTES) };
+  try {
+    writeFileSync(descriptor, `${JSON.stringify({ id: key.id, secret: hexOf(key.secret) })}\n`);
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+  syncFolder(dirname(path));
+  return key;
+}
+
+function requireKey(path: string): Key {
+  const key = readKey(path);
+  if (!key) throw damaged(path);
+  return key;
+}
+
+function hexOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}
+
+function damaged(path: string): LockstepError {
+  return keyFileError(
+    `${path} is no whole key file. Remove it to get a new key, or name another with --key-file.`,
+  );
+}
+
+function keyFileError(message: string, cause?: unknown): LockstepError {
+  return new LockstepError('LOCKSTEP_KEY_FILE', message, { cause });
+}

@@ -1,0 +1,164 @@
+// A coordinator that listens: its door, its key, and its own node together with those that come in.
+
+import { networkInterfaces } from 'node:os';
+import { Cluster } from '../coordinator/cluster.js';
+import { writeJoinFile } from '../coordinator/join-file.js';
+import { loadOrCreateKey } from '../coordinator/key-file.js';
+import { offerOf } from '../coordinator/offer.js';
+import { referenceOf } from '../coordinator/reference.js';
+import { Refusals } from '../coordinator/refusals.js';
+import { startServer, type Door } from '../coordinator/server.js';
+import { afterInput, type Clock } from '../shared/clock.js';
+import { largestFrames } from '../shared/codec.js';
+import type { Dataset } from '../shared/dataset.js';
+import { LockstepError } from '../shared/errors.js';
+import type { RunEventBody } from '../shared/events.js';
+import { plural } from '../shared/format.js';
+import { formatAddress } from '../shared/handshake.js';
+import { formatJoin } from '../shared/join.js';
+import { leafJobOf } from '../shared/leaf-job.js';
+import { isLoopback, outsideHost, type Listening } from '../shared/listen.js';
+import type { LocalNode, NodeState } from '../shared/node.js';
+import { systemRandom } from '../shared/random.js';
+import type { Job } from '../shared/settings.js';
+import { checkNumerics } from '../worker/numerics-check.js';
+
+export interface ClusterParts {
+  readonly listening: Listening;
+  readonly job: Job;
+  readonly dataset: Dataset;
+  readonly runDir: string;
+  /** Is closed with the cluster. */
+  readonly own: LocalNode;
+  /** Of the weights that `own` holds. */
+  readonly from: Pick<NodeState, 'step' | 'hash'>;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  readonly emit: (event: RunEventBody) => void;
+  /** The run is to end, saved, for this reason. */
+  readonly onGiveUp: (error: LockstepError) => void;
+}
+
+export interface OpenCluster {
+  readonly cluster: Cluster;
+  /** The port that it listens on. */
+  readonly port: number;
+  /** Sends all agents home where the run is finished; else they come back to whoever resumes it. */
+  close(isFinished: boolean): Promise<void>;
+}
+
+/** Shards wait in a connection up to about this; beside them there is room for some weights. */
+const SHARDS_BYTES = 8_000_000;
+
+/**
+ * Opens the door, says where, and waits for as many nodes as the run wants.
+ * @throws LOCKSTEP_LISTEN, LOCKSTEP_KEY_FILE, with `own` closed
+ */
+export async function openCluster(parts: ClusterParts): Promise<OpenCluster> {
+  const { listening, job, dataset, runDir, own, from, clock, signal, onGiveUp } = parts;
+  const { host, port, advertise, isInsecure, audit, patienceMs } = listening;
+  const refusals = new Refusals(clock, parts.emit);
+  const emit = (event: RunEventBody): void => {
+    if (event.type === 'node-refused') refusals.tell(event.reason, event.address);
+    else parts.emit(event);
+  };
+  const incarnation = Buffer.from(systemRandom(8)).toString('hex');
+  const offer = offerOf(job, dataset, incarnation);
+  const frames = largestFrames(job.model, offer.largestShardBytes);
+  const cluster = new Cluster({
+    job,
+    samples: { train: dataset.train.labels.length, test: dataset.test.labels.length },
+    own,
+    from,
+    incarnation,
+    ...offer,
+    maxFrameBytes: frames.toCoordinator,
+    audit,
+    patienceMs,
+    reference: referenceIn(parts),
+    clock,
+    random: () => Buffer.from(systemRandom(4)).readUInt32LE() / 2 ** 32,
+    afterInput,
+    emit,
+    onGiveUp,
+    signal,
+  });
+  let door: Door | undefined;
+  const close = async (isFinished: boolean): Promise<void> => {
+    // In this order, so that agents are told that the run is finished before their connections end.
+    await cluster.close(isFinished);
+    await door?.close();
+    refusals.close();
+  };
+  try {
+    const { key } = loadOrCreateKey({
+      keyFile: listening.keyFile,
+      runDir,
+      env: process.env,
+      random: systemRandom,
+    });
+    door = await startServer({
+      host,
+      port,
+      key,
+      isInsecure,
+      names: advertise === undefined ? [] : [advertise],
+      maxFrameBytes: frames.toCoordinator,
+      mostBufferedBytes: SHARDS_BYTES + 4 * frames.toAgent,
+      clock,
+      random: systemRandom,
+      onConnection: (connection, nodeId) => cluster.accept(connection, nodeId),
+      onRefused: (reason, peer) => refusals.count(reason, peer),
+    });
+    const { port: bound } = door.address;
+    const outside = outsideHost(
+      listening,
+      Object.values(networkInterfaces()).flatMap(list => list ?? []),
+    );
+    const line = formatJoin({ host: outside, port: bound, key, isEncrypted: !isInsecure });
+    if (listening.joinFile !== undefined) writeJoinFile(listening.joinFile, runDir, line);
+    if (isInsecure && !(isLoopback(host) && advertise === undefined)) {
+      const message =
+        `Nothing is encrypted (--insecure), and ${outside} may be reached from elsewhere: whoever is on the way can ` +
+        'read and change the images, weights and sums.';
+      emit({ type: 'warning', message });
+    }
+    const address = formatAddress(outside, bound);
+    emit({ type: 'listening', address, ...(listening.joinFile === undefined && { join: line }) });
+    await gather(cluster, parts);
+    return { cluster, port: bound, close };
+  } catch (error) {
+    await close(false);
+    throw error;
+  }
+}
+
+/** Waits for the nodes that the run wants before its first step, until it is aborted or has no patience left. */
+async function gather(cluster: Cluster, { listening, own, clock, onGiveUp }: ClusterParts): Promise<void> {
+  const { minNodes, patienceMs } = listening;
+  const wanted = Math.max(minNodes, own.threads === 0 ? 1 : 0);
+  if (wanted === 0) return;
+  const giveUp = (): void => {
+    const seconds = Math.round(patienceMs / 1000);
+    const text = `Fewer than ${plural(wanted, 'remote node')} joined within ${seconds} s (--patience).`;
+    onGiveUp(new LockstepError('LOCKSTEP_NO_NODES', text));
+  };
+  const stopWaiting = patienceMs === Infinity ? undefined : clock.after(patienceMs, giveUp);
+  await cluster.gather(wanted).finally(stopWaiting);
+}
+
+/** Where the reference itself cannot be had, nobody is let in, and the run ends. */
+function referenceIn({ runDir, job, dataset, clock, onGiveUp }: ClusterParts) {
+  const digestsOf = referenceOf(runDir, async () => {
+    return (await checkNumerics(leafJobOf(job, dataset), { clock })).digests;
+  });
+  return async (ofNode: readonly string[]): Promise<readonly string[]> => {
+    try {
+      return await digestsOf(ofNode);
+    } catch (error) {
+      if (!(error instanceof LockstepError)) throw error;
+      onGiveUp(error);
+      return new Promise<never>(() => {});
+    }
+  };
+}

@@ -1,0 +1,126 @@
+// `work`: computes for a run that another process coordinates. Everything `lockstep worker` does is this call.
+
+import { availableParallelism, homedir, hostname } from 'node:os';
+import { join as joinPath } from 'node:path';
+import * as v from 'valibot';
+import { systemClock } from '../shared/clock.js';
+import { parseFault } from '../shared/faults.js';
+import { withoutUndefined } from '../shared/format.js';
+import { parseJoin } from '../shared/join.js';
+import { systemRandom } from '../shared/random.js';
+import { parseSettings, path, trainSettingsSchema, wholeNumber } from '../shared/settings.js';
+import { runAgent, type AgentResult, type AgentStatus } from '../worker/agent.js';
+import { MOST_FRAME_BYTES } from '../worker/agent-job.js';
+import { connect } from '../worker/connect.js';
+import { F32_PROFILE } from '../worker/engines/engine.js';
+import { checkNumerics } from '../worker/numerics-check.js';
+import { createAgentNode } from '../worker/pool.js';
+import { DEFAULT_CACHE_BYTES, openShardCache } from '../worker/shard-cache.js';
+import { readPackage } from './package.js';
+
+export interface WorkOptions {
+  /** Threads; 'auto', the default, is one for each core. */
+  readonly workers?: number | 'auto' | undefined;
+  /** Names the node on the coordinator's side: letters, digits, dots, dashes and underscores. By default the host's. */
+  readonly name?: string | undefined;
+  /** The folder that keeps shards; by default `.cache/lockstep/shards` in the user's home. */
+  readonly cacheDir?: string | undefined;
+  /** The most that is kept there; 1 GiB by default. */
+  readonly cacheBytes?: number | undefined;
+  /** How long it tries to join, from the start or from when it was joined last; 10 minutes by default. */
+  readonly retryMs?: number | undefined;
+  /** Hands the leases back and ends; the promise then resolves with `end: 'left'`. */
+  readonly signal?: AbortSignal | undefined;
+  /** A fault to inject, in the form of `docs/faults.md`. */
+  readonly inject?: string | undefined;
+  /** Called whenever what the node is doing has changed. */
+  readonly onStatus?: ((status: AgentStatus) => void) | undefined;
+  readonly onWarning?: ((message: string) => void) | undefined;
+}
+
+export type WorkResult = AgentResult;
+
+export const workDefaults = { cacheBytes: DEFAULT_CACHE_BYTES, retryMs: 600_000 } as const;
+
+/** An attempt to connect that takes longer has failed. */
+const CONNECT_TIMEOUT_MS = 10_000;
+const nameExpected = 'up to 100 letters, digits, dots, dashes and underscores';
+
+const optionsSchema = v.strictObject({
+  workers: v.optional(trainSettingsSchema.entries.workers),
+  name: v.optional(
+    v.pipe(v.string(nameExpected), v.regex(/^[\w.-]+$/, nameExpected), v.maxLength(100, nameExpected)),
+  ),
+  cacheDir: v.optional(path),
+  cacheBytes: v.optional(wholeNumber(0)),
+  retryMs: v.optional(wholeNumber(0)),
+  signal: v.optional(v.instance(AbortSignal, 'an AbortSignal')),
+  inject: v.optional(v.string('a fault')),
+  onStatus: v.optional(v.function('a function')),
+  onWarning: v.optional(v.function('a function')),
+});
+
+/**
+ * Joins the run of a join line and computes leaves for it until it is finished; joins again after every loss of the
+ * connection. Prints nothing.
+ * @throws LOCKSTEP_BAD_SETTING, LOCKSTEP_JOIN_LINE, LOCKSTEP_KEY, LOCKSTEP_PROTOCOL_VERSION, LOCKSTEP_UNREACHABLE,
+ * LOCKSTEP_PROFILE, any other refusal of the coordinator, LOCKSTEP_THREAD_DIES, LOCKSTEP_MEMORY, LOCKSTEP_BUILD
+ */
+export async function work(joinLine: string, options: WorkOptions = {}): Promise<WorkResult> {
+  parseSettings(optionsSchema, withoutUndefined(options));
+  const { workers = 'auto', name = hostName(), signal, inject } = options;
+  const { cacheDir = joinPath(homedir(), '.cache', 'lockstep', 'shards') } = options;
+  const { cacheBytes = workDefaults.cacheBytes, retryMs = workDefaults.retryMs } = options;
+  const { onStatus = () => {}, onWarning = () => {} } = options;
+  const join = parseJoin(joinLine);
+  const fault = inject === undefined ? undefined : parseFault(inject);
+  const clock = systemClock;
+  const cores = availableParallelism();
+  const threads = workers === 'auto' ? cores : workers;
+  const nodeId = Buffer.from(systemRandom(8)).toString('hex');
+  return runAgent({
+    connect: aborted =>
+      connect(join, {
+        nodeId,
+        maxFrameBytes: MOST_FRAME_BYTES,
+        timeoutMs: CONNECT_TIMEOUT_MS,
+        signal: aborted,
+        clock,
+        random: systemRandom,
+      }),
+    clock,
+    random: () => Buffer.from(systemRandom(4)).readUInt32LE() / 2 ** 32,
+    name,
+    threads,
+    version: readPackage().version,
+    profile: F32_PROFILE,
+    retryMs,
+    createNode: job =>
+      createAgentNode({
+        job,
+        threads,
+        cores,
+        clock,
+        name: `node ${name}`,
+        fault,
+        onWarning,
+        onThreadLost: ({ thread, phase, reason }) =>
+          onWarning(
+            `Thread ${thread} was lost in phase ${phase}: ${reason}. It is replaced; nothing else changes.`,
+          ),
+      }),
+    check: job => checkNumerics(job, { clock }),
+    cache: openShardCache(cacheDir, { maxBytes: cacheBytes, onWarning }),
+    onStatus,
+    signal,
+  });
+}
+
+/** Of the characters that a name may have. */
+function hostName(): string {
+  return (
+    hostname()
+      .replaceAll(/[^\w.-]+/g, '-')
+      .slice(0, 100) || 'node'
+  );
+}

@@ -1,0 +1,8 @@
+// Bytes that nobody can guess come in by the door: this module alone asks the system for them. What decides bits of the
+// weights is drawn from philox.ts.
+
+import { randomBytes } from 'node:crypto';
+
+export type RandomBytes = (sizeBytes: number) => Uint8Array;
+
+export const systemRandom: RandomBytes = sizeBytes => randomBytes(sizeBytes);

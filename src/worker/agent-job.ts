@@ -1,0 +1,113 @@
+// What an agent is told of its job: checked for what no schema can say, and which shards lie under which lanes.
+
+import type { SetName } from '../shared/dataset.js';
+import { LockstepError, messageOf } from '../shared/errors.js';
+import { canonicalJson } from '../shared/hash.js';
+import type { LeafJob } from '../shared/leaf-job.js';
+import type { MessageOf } from '../shared/messages.js';
+import { compileModel, type Model } from '../shared/model.js';
+import type { Lanes } from '../shared/node.js';
+import type { Shard } from '../shared/shards.js';
+import { sizeOf } from '../shared/shape.js';
+
+/** The largest `job`: 8,192 shards of some 150 bytes each, and a model. */
+export const JOB_FRAME_BYTES = 4_194_304;
+/** The largest weights that there can be: what a connection must let through before it knows the job. */
+export const MOST_FRAME_BYTES = 268_439_552;
+/** What stands in a frame beside weights or a shard, amply. */
+const ENVELOPE_BYTES = 4096;
+
+export interface AgentJob {
+  /** All that was told, except by which process: equal texts are the same job. */
+  readonly identity: string;
+  readonly leafJob: LeafJob;
+  readonly lanes: number;
+  readonly shards: readonly Shard[];
+  /** The largest frame that an agent gets for this job. */
+  readonly maxFrameBytes: number;
+}
+
+/** @throws LOCKSTEP_PROTOCOL where the job contradicts itself */
+export function readJob(message: MessageOf<'job'>): AgentJob {
+  const { normalization, samples, batch, leaf, seed, engine, profile } = message;
+  if (leaf === 0 || batch === 0 || batch % leaf !== 0) {
+    throw refuse(`its batch of ${batch} is no multiple of its leaf of ${leaf}`);
+  }
+  if (samples.train === 0) throw refuse('it has no training samples');
+  const model = compile(message);
+  const shards = message.shards.map(shard => ({
+    ...shard,
+    sizeBytes: shard.samples * (sizeOf(message.shape) + 1),
+  }));
+  checkCover(shards, samples);
+  const { type: _, incarnation: __, ...told } = message;
+  return {
+    identity: canonicalJson(told),
+    leafJob: { model, normalization, samples, batch, leaf, seed, engine, profile },
+    lanes: batch / leaf,
+    shards,
+    maxFrameBytes:
+      ENVELOPE_BYTES + Math.max(model.parameterCount * 4, ...shards.map(({ sizeBytes }) => sizeBytes)),
+  };
+}
+
+function compile({ model, shape, classes }: MessageOf<'job'>): Model {
+  try {
+    return compileModel(model, shape, classes);
+  } catch (error) {
+    throw refuse(`its model cannot be: ${messageOf(error)}`);
+  }
+}
+
+/** The shards of each set follow one another without a gap, the training set's first. */
+function checkCover(shards: readonly Shard[], samples: LeafJob['samples']): void {
+  let set: SetName = 'train';
+  let position = 0;
+  for (const [index, shard] of shards.entries()) {
+    if (set === 'train' && shard.set === 'test' && position === samples.train) {
+      set = 'test';
+      position = 0;
+    }
+    if (shard.set !== set || shard.from !== position || shard.samples === 0) {
+      throw refuse(`its shard ${index} does not follow on the one before it`);
+    }
+    position += shard.samples;
+  }
+  const isWhole =
+    set === 'test' ? position === samples.test : position === samples.train && samples.test === 0;
+  if (!isWhole) throw refuse('its shards are not its samples');
+}
+
+function refuse(what: string): LockstepError {
+  return new LockstepError('LOCKSTEP_PROTOCOL', `The coordinator's job makes no sense: ${what}.`);
+}
+
+/** Indexes of the shards that hold the samples of some lanes: lane l of L covers floor(l * n / L) and on. */
+export function shardsUnder(
+  { leafJob, lanes, shards }: AgentJob,
+  set: SetName,
+  { from, to }: Lanes,
+): number[] {
+  const samples = leafJob.samples[set];
+  const start = Math.floor((from * samples) / lanes);
+  const end = Math.floor((to * samples) / lanes);
+  const found: number[] = [];
+  if (start === end) return found;
+  // The first shard of the set that reaches beyond `start`; they are in order.
+  let low = 0;
+  let high = shards.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const shard = shards[middle];
+    const isBefore =
+      shard.set === set ? shard.from + shard.samples <= start : shard.set === 'train' && set === 'test';
+    if (isBefore) low = middle + 1;
+    else high = middle;
+  }
+  for (let index = low; index < shards.length; index++) {
+    const shard = shards[index];
+    if (shard.set !== set || shard.from >= end) break;
+    found.push(index);
+  }
+  return found;
+}
