@@ -27,6 +27,8 @@ export const errorCodes = {
   LOCKSTEP_THREAD_DIES: 'Worker threads keep dying.',
   LOCKSTEP_MEMORY: 'The shared memory that this run needs cannot be had.',
   LOCKSTEP_BUILD: 'The compiled kernels are missing or cannot be loaded.',
+  LOCKSTEP_JOIN_LINE: 'A join line is not one, or not whole.',
+  LOCKSTEP_PROTOCOL: 'The other side does not keep to the protocol.',
   LOCKSTEP_INTERRUPTED: 'The run was interrupted before its end.',
 } as const;
 
