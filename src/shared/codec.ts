@@ -38,6 +38,6 @@ export function doublesOf(bytes: Uint8Array): Float64Array {
   return new Float64Array(Uint8Array.from(bytes).buffer);
 }
 
-export function bytesOf(values: Float32Array | Float64Array): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+export function bytesOf(values: Float32Array | Float64Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }

@@ -21,7 +21,8 @@ const text = (most: number) => v.pipe(v.string(), v.maxLength(most));
 /** 64 bits: a run, an incarnation, weights, a check. */
 const digest64 = v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/));
 const digest256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
-const bytes = v.instance(Uint8Array);
+/** Those that are sent may lie in memory that threads share. */
+const bytes: v.GenericSchema<Uint8Array> = v.instance(Uint8Array);
 const step = count(2_147_483_647);
 const samples = count(2_097_152);
 const lane = count(MOST_LANES);

@@ -34,8 +34,6 @@ let partsBegun = 0;
 
 export function openShardCache(folder: string, { maxBytes, onWarning }: ShardCacheOptions): ShardCache {
   let hasWarned = false;
-  /** One `put` at a time. */
-  let lastPut: Promise<void> = Promise.resolve();
 
   const warn = (error: unknown): void => {
     if (hasWarned) return;
@@ -71,10 +69,8 @@ export function openShardCache(folder: string, { maxBytes, onWarning }: ShardCac
       }
       return undefined;
     },
-    put(sha256, bytes) {
-      if (bytes.length > maxBytes) return Promise.resolve();
-      lastPut = lastPut.then(() => write(sha256, bytes));
-      return lastPut;
+    async put(sha256, bytes) {
+      if (bytes.length <= maxBytes) await write(sha256, bytes);
     },
   };
 }
