@@ -10,6 +10,12 @@ import {
   type ToAgent,
   type ToCoordinator,
 } from './messages.js';
+import type { Model } from './model.js';
+
+/** Room for all of a message but its bytes. */
+const ENVELOPE_BYTES = 16_384;
+/** The largest frame before an agent has its job, which is the largest that carries one. */
+export const MOST_JOB_FRAME_BYTES = 4_194_304;
 
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 
@@ -40,4 +46,12 @@ export function doublesOf(bytes: Uint8Array): Float64Array {
 
 export function bytesOf(values: Float32Array | Float64Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}
+
+/** `shardBytes`: of the largest shard. */
+export function largestFrames({ paddedCount }: Pick<Model, 'paddedCount'>, shardBytes: number) {
+  return {
+    toAgent: Math.max(MOST_JOB_FRAME_BYTES, Math.max(paddedCount * 4, shardBytes) + ENVELOPE_BYTES),
+    toCoordinator: paddedCount * 8 + ENVELOPE_BYTES,
+  };
 }

@@ -5,7 +5,7 @@
 // first part of the queue be computed. Queues are bounded: parts by the protocol, shards by MOST_FETCHES.
 
 import type { Clock } from '../shared/clock.js';
-import { bytesOf, decode, encode } from '../shared/codec.js';
+import { bytesOf, decode, encode, MOST_JOB_FRAME_BYTES } from '../shared/codec.js';
 import type { Connection } from '../shared/connection.js';
 import { errorCodes, LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
 import { integer } from '../shared/format.js';
@@ -19,7 +19,7 @@ import {
   type ToCoordinator,
 } from '../shared/messages.js';
 import type { Lanes } from '../shared/node.js';
-import { JOB_FRAME_BYTES, readJob, shardsUnder, type AgentJob } from './agent-job.js';
+import { readJob, shardsUnder, type AgentJob } from './agent-job.js';
 import type { HeldJob } from './held-job.js';
 import type { ShardCache } from './shard-cache.js';
 
@@ -192,8 +192,7 @@ export class Session {
   #onFrame(frame: Uint8Array): void {
     if (this.#isOver) return;
     try {
-      const most = Math.max(JOB_FRAME_BYTES, this.#held?.job.maxFrameBytes ?? 0);
-      this.#obey(decode(frame, 'agent', most));
+      this.#obey(decode(frame, 'agent', this.#held?.job.maxFrameBytes ?? MOST_JOB_FRAME_BYTES));
     } catch (error) {
       if (isProtocolError(error)) this.#refuse(error);
       else this.#fail(error);
