@@ -77,8 +77,11 @@ const parts = [
 class Coordinator {
   readonly sums: MessageOf<'sum'>[] = [];
   fetched = 0;
-  /** Whether the connection is cut when the first sum has come. */
+  /** So many connections are cut when their first sum has come. */
   cuts = 0;
+  hasLeft = false;
+  /** Called when the node holds its shards. */
+  onPrepared: (() => void) | undefined;
   readonly #connections = new Set<Connection>();
 
   take(connection: Connection): void {
@@ -101,6 +104,7 @@ class Coordinator {
         }
         return;
       case 'prepared':
+        this.onPrepared?.();
         say({ type: 'weights', step: 0, weights, data: bytesOf(values) });
         return this.#lease(say);
       case 'sum':
@@ -114,8 +118,10 @@ class Coordinator {
         }
         if (this.sums.length % parts.length === 0) this.#lease(say);
         return;
-      case 'bad-leaf':
       case 'leave':
+        this.hasLeft = true;
+        return;
+      case 'bad-leaf':
       case 'pong':
         throw new Error(`an agent sent ${message.type}`);
     }
@@ -127,7 +133,12 @@ class Coordinator {
   }
 }
 
-async function workFor(coordinator: Coordinator, isInsecure: boolean, cacheDir: string) {
+async function workFor(
+  coordinator: Coordinator,
+  isInsecure: boolean,
+  cacheDir: string,
+  signal?: AbortSignal,
+) {
   const key = { id: '00112233aabbccdd', secret: systemRandom(32) };
   const limits = { clock: systemClock, random: systemRandom, maxFrameBytes: 1_000_000 };
   const door = await startServer({
@@ -144,6 +155,7 @@ async function workFor(coordinator: Coordinator, isInsecure: boolean, cacheDir: 
       workers: 2,
       name: 'tiny',
       cacheDir,
+      signal,
       onWarning: message => assert.fail(message),
     });
   } finally {
@@ -189,6 +201,18 @@ test('parts come out as they do in the pool of the coordinator, over both kinds 
       }
     } finally {
       await pool.close();
+    }
+  });
+});
+
+test('a node that is told to end says so to the coordinator, over both kinds of connection', async () => {
+  await inTemporaryFolder(async dir => {
+    for (const isInsecure of [false, true]) {
+      const abort = new AbortController();
+      const coordinator = new Coordinator();
+      coordinator.onPrepared = () => abort.abort();
+      const { end } = await workFor(coordinator, isInsecure, dir, abort.signal);
+      assert.deepEqual([end, coordinator.hasLeft], ['left', true]);
     }
   });
 });
