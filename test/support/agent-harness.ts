@@ -1,6 +1,5 @@
 // An agent between stand-ins: a clock that a test moves, connections whose other end it is, a node that it answers for.
 
-import { setImmediate as afterMicrotasks } from 'node:timers/promises';
 import type { Clock } from '#dist/shared/clock.js';
 import { decode, encode } from '#dist/shared/codec.js';
 import type { Connection } from '#dist/shared/connection.js';
@@ -72,8 +71,10 @@ export class ManualClock implements Clock {
 }
 
 /** Until nothing goes on by itself. */
-export async function settle(): Promise<void> {
-  await afterMicrotasks();
+export function settle(): Promise<void> {
+  return new Promise(resolve => {
+    setImmediate(resolve);
+  });
 }
 
 /** Taken for a message, whatever else is in it. */
