@@ -49,7 +49,10 @@ export function openShardCache(folder: string, { maxBytes, onWarning }: ShardCac
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });
       await writeFile(part, bytes, { mode: 0o600, flag: 'wx' });
-      await rename(part, path);
+      await rename(part, path).catch((error: unknown) => {
+        // Another process has made room with it: times are coarse, so the newest file may look like the oldest.
+        if (!isAbsent(error)) throw error;
+      });
       await evict(folder, maxBytes);
     } catch (error) {
       await rm(part, { force: true }).catch(() => {});
