@@ -20,6 +20,8 @@ export function taskMs(speeds: readonly Speed[], counts: readonly number[]): num
 
 const LEAST_LANE_MS = 1e-6;
 
+const total = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
+
 /**
  * The lanes of each node that make the end of the task as early as it can be: as many as each gets done by a time T,
  * for the smallest T by which all lanes are done. A node whose fixed costs alone exceed T gets none. What remains of
@@ -35,7 +37,6 @@ export function shareLanes(measured: readonly Speed[], lanes: number): number[] 
     speeds.map(({ fixedMs, laneMs }) =>
       ms < fixedMs ? 0 : Math.min(lanes, Math.floor((ms - fixedMs) / laneMs)),
     );
-  const total = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
   let least = 0;
   let most = Math.min(...speeds.map(speed => leaseMs(speed, lanes))) * (1 + 1e-9);
   for (let i = 0; i < 60; i++) {
