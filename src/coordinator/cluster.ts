@@ -13,7 +13,7 @@ import type { NodeReport, RunEventBody, ThreadReport } from '../shared/events.js
 import { gradientBound, lossBound } from '../shared/exact-sum.js';
 import { plural } from '../shared/format.js';
 import { formatHash, sha256 } from '../shared/hash.js';
-import type { MessageOf } from '../shared/messages.js';
+import { MOST_PARTS, type MessageOf } from '../shared/messages.js';
 import type {
   Evaluated,
   Lanes,
@@ -33,6 +33,7 @@ import {
   isBehind,
   isContested,
   isLate,
+  isOwed,
   lanesOwed,
   openLeases,
   type Effect,
@@ -56,22 +57,22 @@ export interface ClusterOptions {
   /** The encoded `job` message. */
   readonly jobFrame: Uint8Array;
   readonly shardCount: number;
-  shardFrame(index: number): Uint8Array;
+  readonly shardFrame: (index: number) => Uint8Array;
   readonly maxFrameBytes: number;
   /** The share of leases that are computed twice, where there are two nodes. */
   readonly audit: number;
   /** How long to wait while nobody computes. */
   readonly patienceMs: number;
   /** The digests that the known leaves must have; a node's own are kept where there are none. */
-  reference(digests: readonly string[]): Promise<readonly string[]>;
+  readonly reference: (digests: readonly string[]) => Promise<readonly string[]>;
   readonly clock: Clock;
   /** From 0 to below 1. */
-  random(): number;
+  readonly random: () => number;
   /** Calls `action` once input that is waiting has been read. */
-  afterInput(action: () => void): void;
-  emit(event: RunEventBody): void;
+  readonly afterInput: (action: () => void) => void;
+  readonly emit: (event: RunEventBody) => void;
   /** The run is to end, saved, for this reason. */
-  onGiveUp(error: LockstepError): void;
+  readonly onGiveUp: (error: LockstepError) => void;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -86,7 +87,7 @@ const TOO_SLOW = 1.05;
 const MOST_PROBE_BACKOFF_MS = 60_000;
 /** Between two looks at the plan, so many shared steps. */
 const STEPS_PER_LOOK = 32;
-/** A task that nobody is there for is cut into so many parts, for those who come. */
+/** Lanes that nobody owns are cut into so many parts at least, for those who come. */
 const UNOWNED_PARTS = 4;
 /** Reports of nodes that are gone are kept of so many. */
 const MOST_GONE = 1000;
@@ -102,7 +103,7 @@ interface Work {
   readonly sums: { lossSum: number; correct: number; samples: number; readonly gradient: Float64Array };
   /** When the last sum of each node came. */
   readonly lastSums: Map<string, number>;
-  settle(isDone: boolean): void;
+  readonly settle: (isDone: boolean) => void;
 }
 
 /** What is kept of a node beyond its connections. */
@@ -207,14 +208,16 @@ export class Cluster implements TrainingNode {
         return shardFrame(index);
       },
       nowMs: () => clock.nowMs(),
-      onChecked: (node, digests) => void this.#admit(node, digests),
+      onChecked: (node, digests) => {
+        this.#admit(node, digests).catch((error: unknown) => this.#fail(error));
+      },
       onPrepared: node => this.#onPrepared(node),
       onSum: (node, message) => this.#onRemoteSum(node, message),
       onBadLeaf: (node, message) => {
         if (!this.#isOurs(message)) return this.#drop(node.id);
-        node.book(0);
-        const { part: lanes, message: text } = message;
-        this.#advance({ type: 'bad', node: node.id, task: taskOf(message), lanes, message: text });
+        const named = { node: node.id, task: taskOf(message), lanes: message.part };
+        if (isOwed(this.#ledger, named)) node.book(0);
+        this.#advance({ type: 'bad', ...named, message: message.message });
       },
       onGone: (node, reason) => this.#onGone(node, reason),
     };
@@ -368,20 +371,25 @@ export class Cluster implements TrainingNode {
     }
   }
 
-  /** The shares of the plan, cut into parts; what its present owner cannot take is left to whoever is free. */
+  /**
+   * The shares of the plan, cut into parts. What its owner cannot take now is left to whoever is free, in as few parts as
+   * there are nodes for it.
+   */
   #partsOf(task: LedgerTask, probed: RemoteNode | undefined): PlannedPart[] {
-    const { audit, random } = this.#options;
-    const everything = { from: 0, to: this.#schedule.lanes };
-    if (this.#shares.length === 0) {
-      return cutLanes(everything, UNOWNED_PARTS).map(lanes => ({ lanes, node: undefined }));
-    }
-    const parts = this.#shares.flatMap(({ node, lanes }): PlannedPart[] =>
-      cutLanes(lanes, partCount(this.#speedOf(node, task), lanes.to - lanes.from)).map(part => ({
+    const free = this.#readyNodes();
+    const unowned = (lanes: Lanes): PlannedPart[] =>
+      cutLanes(lanes, Math.max(UNOWNED_PARTS, Math.min(free.length, MOST_PARTS))).map(part => ({
         lanes: part,
-        node,
-      })),
-    );
-    const nodes = this.#readyNodes();
+        node: undefined,
+      }));
+    const everything = { from: 0, to: this.#schedule.lanes };
+    const isOwned = this.#shares.some(({ node }) => free.includes(node));
+    if (!isOwned) return unowned(everything);
+    const parts = this.#shares.flatMap(({ node, lanes }): PlannedPart[] => {
+      if (!free.includes(node)) return unowned(lanes);
+      const count = partCount(this.#speedOf(node, task), lanes.to - lanes.from);
+      return cutLanes(lanes, count).map(part => ({ lanes: part, node }));
+    });
     return parts.flatMap((part, index): PlannedPart[] => {
       if (probed && index === parts.length - 1) {
         const { from, to } = part.lanes;
@@ -389,11 +397,23 @@ export class Cluster implements TrainingNode {
         const rest = from < to - 1 ? [{ ...part, lanes: { from, to: to - 1 } }] : [];
         return [...rest, { ...part, lanes: { from: to - 1, to }, second }];
       }
-      const others = audit > 0 && random() < audit ? nodes.filter(node => node !== part.node) : [];
-      if (others.length === 0) return [part];
-      const node = others[Math.floor(random() * others.length)];
-      return [{ ...part, second: { node, role: 'audit' } }];
+      const auditor = this.#auditorOf(part, free);
+      return [auditor === undefined ? part : { ...part, second: { node: auditor, role: 'audit' } }];
     });
+  }
+
+  /**
+   * Who computes a part too, to compare: a node of the plan that holds its samples. Where there is none, samples are
+   * fetched for it, but only as rarely again: at the default share next to never, with 1 always.
+   */
+  #auditorOf({ node, lanes }: PlannedPart, free: readonly string[]): string | undefined {
+    const { audit, random } = this.#options;
+    if (audit === 0 || random() >= audit) return undefined;
+    const others = free.filter(other => other !== node && (other === OWN || this.#isPlanned(other)));
+    const holders = others.filter(other => other === OWN || isWithin(lanes, this.#remote.get(other)?.holds));
+    if (holders.length === 0 && random() >= audit) return undefined;
+    const candidates = holders.length > 0 ? holders : others;
+    return candidates[Math.floor(random() * candidates.length)];
   }
 
   #views(task: LedgerTask): NodeView[] {
@@ -453,8 +473,9 @@ export class Cluster implements TrainingNode {
   #plan(): void {
     const task = { kind: 'gradient', set: 'train' } as const;
     const ready = this.#readyNodes();
-    const measured = ready.filter(id => id === OWN || this.#remote.get(id)!.speeds.has('gradient'));
-    const nodes = measured.length > 0 ? measured : ready;
+    // Whoever has lanes keeps them until it is measured; others are measured before they get any.
+    const known = ready.filter(id => this.#isKnown(id));
+    const nodes = known.length > 0 ? known : ready;
     if (nodes.length === 0) return;
     const speeds = nodes.map(node => this.#speedOf(node, task));
     const { lanes } = this.#schedule;
@@ -487,6 +508,14 @@ export class Cluster implements TrainingNode {
       const remote = this.#remote.get(node);
       if (remote && !isWithin(range, remote.holds)) remote.sendPlan(++this.#planNumber, range);
     }
+  }
+
+  #isKnown(id: string): boolean {
+    return id === OWN || this.#remote.get(id)?.speeds.has('gradient') === true || this.#isPlanned(id);
+  }
+
+  #isPlanned(id: string): boolean {
+    return [...this.#shares, ...(this.#nextShares ?? [])].some(({ node }) => node === id);
   }
 
   /**
@@ -531,10 +560,13 @@ export class Cluster implements TrainingNode {
     const nowMs = this.#options.clock.nowMs();
     if (this.#shares.length === 0 || (this.threads > 0 && this.#soloMs === undefined)) return undefined;
     const last = { from: this.#schedule.lanes - 1, to: this.#schedule.lanes };
-    const isPlanned = (id: string): boolean =>
-      [...this.#shares, ...(this.#nextShares ?? [])].some(({ node }) => node === id);
     const due = [...this.#remote.values()].filter(
-      node => node.isReady && nowMs >= node.nextProbeMs && !isPlanned(node.id) && this.#isFree(node.id),
+      node =>
+        node.isReady &&
+        nowMs >= node.nextProbeMs &&
+        !this.#isPlanned(node.id) &&
+        this.#isFree(node.id) &&
+        this.#mayHelp(node),
     );
     for (const node of due) {
       if (isWithin(last, node.holds)) {
@@ -545,6 +577,15 @@ export class Cluster implements TrainingNode {
       if (!node.plan || !isWithin(last, node.plan.lanes)) node.sendPlan(++this.#planNumber, last);
     }
     return undefined;
+  }
+
+  /** Whether steps would be shorter with it, by what its check took as long as it is not measured. */
+  #mayHelp({ id, speeds }: RemoteNode): boolean {
+    if (speeds.has('gradient')) return true;
+    const nodes = [...this.#shares.map(({ node }) => node), id];
+    const speedList = nodes.map(node => this.#speedOf(node, { kind: 'gradient', set: 'train' }));
+    const counts = shareLanes(speedList, this.#schedule.lanes);
+    return taskMs(speedList, counts) + this.#overheadMs < WORTH_CHANGING * this.#predictedMs(this.#shares);
   }
 
   #advance(event: LedgerEvent, sums?: PartSums): void {
@@ -559,6 +600,10 @@ export class Cluster implements TrainingNode {
     }
     const task = this.#work?.task;
     if (task) for (const [node, parts] of grants) this.#grant(node, task, parts);
+    if (!this.#ledger.isWaiting) {
+      this.#stopPatience?.();
+      this.#stopPatience = undefined;
+    }
   }
 
   #carryOut(effect: Exclude<Effect, { type: 'grant' }>, event: LedgerEvent, sums?: PartSums): void {
@@ -570,7 +615,9 @@ export class Cluster implements TrainingNode {
         return this.#drop(effect.node);
       case 'expired': {
         this.#tallyOf(effect.node).expired++;
-        this.#remote.get(effect.node)?.distrustLease();
+        const remote = this.#remote.get(effect.node);
+        // Of a node that is known its lateness says nothing; of one that is not, all that there is.
+        if (remote?.speeds.has('gradient')) remote.distrustLease();
         this.#isPlanDue = true;
         const { from: fromLane, to: toLane } = effect.lanes;
         const { name } = this.#tallyOf(effect.node);
@@ -671,11 +718,9 @@ export class Cluster implements TrainingNode {
       throw protocolError('a sum is beyond its bound');
     const count = kind === 'gradient' ? job.model.parameterCount : 0;
     const gradient = gradientOf(message, count, this.#mostComponent);
-    node.book(computeMs);
-    this.#tell(
-      { node: node.id, task: taskOf(message), lanes },
-      { lossSum, correct, samples: expected, gradient },
-    );
+    const named = { node: node.id, task: taskOf(message), lanes };
+    if (isOwed(this.#ledger, named)) node.book(computeMs);
+    this.#tell(named, { lossSum, correct, samples: expected, gradient });
     if (!node.speeds.has('gradient') || !this.#isShared(node.id)) this.#isPlanDue = true;
   }
 
@@ -731,7 +776,7 @@ export class Cluster implements TrainingNode {
 
   #fail(error: unknown): void {
     this.#fatal ??= error;
-    this.#work?.settle(false);
+    this.#giveUpTask();
     this.cut();
   }
 
@@ -777,8 +822,6 @@ export class Cluster implements TrainingNode {
   #refresh(node: RemoteNode): void {
     const task = this.#work?.task;
     if (task) this.#advance({ type: 'node', view: this.#viewOf(node, task) });
-    if (!this.#ledger.isWaiting) this.#stopPatience?.();
-    if (!this.#ledger.isWaiting) this.#stopPatience = undefined;
   }
 
   #onGone(node: RemoteNode, reason: string): void {
@@ -809,6 +852,10 @@ export class Cluster implements TrainingNode {
   #beat(): void {
     for (const node of this.#remote.values()) node.beat();
     for (const report of this.nodeReports()) this.#options.emit({ type: 'node', ...report });
+    for (const tally of this.#tallies.values()) {
+      tally.reportedSamples = tally.samples;
+      tally.reportedMs = this.#options.clock.nowMs();
+    }
   }
 
   #labelOf(node: string): string {
@@ -852,8 +899,6 @@ export class Cluster implements TrainingNode {
     const [samples, ms] = isFinal
       ? [tally.samples, nowMs - tally.joinedMs]
       : [tally.samples - tally.reportedSamples, nowMs - tally.reportedMs];
-    tally.reportedSamples = tally.samples;
-    tally.reportedMs = nowMs;
     const { state, why } = this.#stateOf(node, share);
     return {
       node: id,

@@ -5,6 +5,7 @@
 // by others too; the first sum counts, every later one is compared with it and dropped. So each lane is counted exactly
 // once, whoever dies, answers late or answers twice.
 
+import { MOST_PARTS } from '../shared/messages.js';
 import type { Lanes, Task } from '../shared/node.js';
 import { leaseMs, type Speed } from './assignment.js';
 
@@ -190,6 +191,11 @@ export function isLate(ledger: Ledger, node: string): boolean {
   return ledger.parts.some(part => part.holdings.some(held => held.node === node && held.hasExpired));
 }
 
+/** Whether a node owes what an answer names, of the present task or of one that is over. */
+export function isOwed(ledger: Ledger, named: Named): boolean {
+  return findOwed(ledger, named) !== undefined || findOverdue(ledger, named) !== undefined;
+}
+
 /** The lanes that a node owes of the present task. */
 export function lanesOwed({ parts }: Ledger, node: string): number {
   return parts.reduce((sum, { holdings, lanes }) => {
@@ -358,7 +364,9 @@ function grantOpen(before: Ledger, nowMs: number, effects: Effect[]): Advance {
     }
     const node = firstToBeDone(ledger, part);
     if (node !== undefined) ledger = grant(ledger, node, lanes, isOwed ? 'twin' : 'lease', nowMs, effects);
-    else isWaiting ||= !isOwed;
+    else
+      isWaiting ||=
+        !isOwed && !ledger.nodes.some(view => isFree(ledger, view.node) && view.node !== part.bad?.node);
   }
   if (isWaiting && !before.isWaiting) effects.push({ type: 'waiting' });
   return { ledger: { ...ledger, isWaiting }, effects };
@@ -369,11 +377,17 @@ function firstToBeDone(ledger: Ledger, { lanes, holdings, bad }: Part): string |
   let best: { readonly node: string; readonly ms: number } | undefined;
   for (const { node, speed, holds } of ledger.nodes) {
     if (!isFree(ledger, node) || holdings.some(held => held.node === node) || bad?.node === node) continue;
+    // Whoever has as many parts as it may gets the next when it has answered one.
+    if (partsOwed(ledger, node) >= MOST_PARTS) continue;
     const fetchMs = isWithin(lanes, holds) ? 0 : FETCH_MS;
     const ms = leaseMs(speed, lanesOwed(ledger, node) + count) + fetchMs;
     if (!best || ms < best.ms) best = { node, ms };
   }
   return best?.node;
+}
+
+function partsOwed({ parts }: Ledger, node: string): number {
+  return parts.filter(({ holdings }) => holdings.some(held => held.node === node)).length;
 }
 
 /** A node that is late or behind gets nothing before it has answered. */

@@ -17,14 +17,14 @@ export interface RemoteNodeHost {
   /** The encoded `job` message. */
   readonly jobFrame: Uint8Array;
   readonly shardCount: number;
-  shardFrame(index: number): Uint8Array;
-  nowMs(): number;
+  readonly shardFrame: (index: number) => Uint8Array;
+  readonly nowMs: () => number;
   /** Its known leaves are to be compared; `admit` or `end` follows. */
-  onChecked(node: RemoteNode, digests: readonly string[]): void;
-  onPrepared(node: RemoteNode): void;
-  onSum(node: RemoteNode, message: MessageOf<'sum'>): void;
-  onBadLeaf(node: RemoteNode, message: MessageOf<'bad-leaf'>): void;
-  onGone(node: RemoteNode, reason: string): void;
+  readonly onChecked: (node: RemoteNode, digests: readonly string[]) => void;
+  readonly onPrepared: (node: RemoteNode) => void;
+  readonly onSum: (node: RemoteNode, message: MessageOf<'sum'>) => void;
+  readonly onBadLeaf: (node: RemoteNode, message: MessageOf<'bad-leaf'>) => void;
+  readonly onGone: (node: RemoteNode, reason: string) => void;
 }
 
 /** So much may wait in a connection before another shard is sent into it. */
@@ -75,7 +75,9 @@ export class RemoteNode {
   #weights = '';
   #lease: OpenLease | undefined;
   #wantedShards: number[] = [];
+  /** When the network last took something of what was sent, and how much it has taken. */
   #drainedMs: number;
+  #takenBytes = 0;
 
   constructor(id: string, connection: Connection, host: RemoteNodeHost) {
     this.id = id;
@@ -152,7 +154,9 @@ export class RemoteNode {
     const nowMs = this.#host.nowMs();
     const { connection } = this;
     this.pump();
-    if (connection.bufferedBytes === 0) this.#drainedMs = nowMs;
+    const takenBytes = connection.sentBytes - connection.bufferedBytes;
+    if (connection.bufferedBytes === 0 || takenBytes > this.#takenBytes) this.#drainedMs = nowMs;
+    this.#takenBytes = takenBytes;
     const inPhaseMs = nowMs - this.#phaseSinceMs;
     if (nowMs - this.#drainedMs > DRAIN_MS) connection.destroy('it does not read what is sent to it');
     else if (nowMs - this.lastHeardMs > SILENT_MS) connection.destroy('nothing was heard of it for 60 s');
@@ -172,6 +176,7 @@ export class RemoteNode {
   /** Ends it for good. */
   end(code: ErrorCode | '', message: string): void {
     this.connection.send(encode({ type: 'end', code, message }));
+    this.#onClose(message);
     this.connection.close(message);
   }
 
@@ -219,6 +224,7 @@ export class RemoteNode {
       case 'bad-leaf':
         return this.#host.onBadLeaf(this, message);
       case 'leave':
+        this.#onClose('it left');
         return this.connection.close('it left');
       case 'pong':
         this.roundTripMs = blend(this.roundTripMs || undefined, this.#host.nowMs() - message.sentMs);
