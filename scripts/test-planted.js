@@ -120,6 +120,64 @@ const faults = [
       },
     ],
   },
+  // Each of these must be found within 200 simulated runs.
+  {
+    name: 'a late sum counted twice',
+    suite: 'simulation',
+    edits: [
+      {
+        file: 'src/coordinator/ledger.ts',
+        from: "effects.push({ type: 'drop', node, reason: 'late twin' });\n  }\n  const next",
+        to: "effects.push({ type: 'add' });\n  }\n  const next",
+      },
+    ],
+  },
+  {
+    name: 'a lost lease never given to another',
+    suite: 'simulation',
+    edits: [
+      {
+        file: 'src/coordinator/ledger.ts',
+        from: 'parts: before.parts.map(part => ({ ...part, holdings: others(part.holdings) })),',
+        to: 'parts: before.parts,',
+      },
+    ],
+  },
+  {
+    name: 'a sum from stale weights accepted',
+    suite: 'simulation',
+    edits: [{ file: 'src/coordinator/ledger.ts', from: ' && a.weights === b.weights', to: '' }],
+  },
+  {
+    name: 'lanes dropped when their node rejoins',
+    suite: 'simulation',
+    edits: [
+      {
+        file: 'src/coordinator/cluster.ts',
+        from: 'const parts = this.#shares.flatMap(({ node, lanes }): PlannedPart[] =>',
+        to: `const present = this.#shares.filter(
+      ({ node }) => node === OWN || this.#remote.get(node)?.phase !== 'checking',
+    );
+    const parts = present.flatMap(({ node, lanes }): PlannedPart[] =>`,
+      },
+    ],
+  },
+  {
+    name: 'a queue of leases without bound',
+    suite: 'simulation',
+    edits: [
+      {
+        file: 'src/coordinator/ledger.ts',
+        from: 'return ledger.overdue.some(lease => lease.node === node);',
+        to: 'return ledger.overdue.length < 0 && node === OWN_NODE;',
+      },
+      {
+        file: 'src/coordinator/ledger.ts',
+        from: 'export const emptyLedger',
+        to: "const OWN_NODE = '';\nexport const emptyLedger",
+      },
+    ],
+  },
 ];
 
 let isGood = true;
@@ -137,7 +195,7 @@ for (const fault of [{ name: 'no fault (control)', edits: [] }, ...faults]) {
 process.exit(isGood ? 0 : 1);
 
 /** Builds and tests a copy with the fault in it; ends at the first test that fails. */
-async function suiteWith({ name, edits }) {
+async function suiteWith({ name, edits, suite }) {
   const dir = mkdtempSync(join(tmpdir(), 'lockstep-planted-'));
   try {
     for (const entry of copied) cpSync(join(root, entry), join(dir, entry), { recursive: true });
@@ -151,15 +209,17 @@ async function suiteWith({ name, edits }) {
     }
     const build = spawnSync('npm', ['run', '--silent', 'build'], { cwd: dir, encoding: 'utf8' });
     if (build.status !== 0) throw new Error(`${name}: does not build\n${build.stdout}${build.stderr}`);
-    return await firstFailure(dir);
+    return await firstFailure(dir, suite);
   } finally {
     rmSync(dir, { recursive: true });
   }
 }
 
-function firstFailure(dir) {
+function firstFailure(dir, suite) {
   return new Promise(resolve => {
-    const child = spawn(process.execPath, ['scripts/test.js'], { cwd: dir, detached: true });
+    const args = ['scripts/test.js', ...(suite === undefined ? [] : [suite])];
+    const env = { ...process.env, LOCKSTEP_SIMULATION_SEEDS: '200' };
+    const child = spawn(process.execPath, args, { cwd: dir, env, detached: true });
     let output = '';
     let failedTest;
     const read = text => {

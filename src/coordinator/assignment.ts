@@ -8,9 +8,12 @@ export interface Speed {
   readonly laneMs: number;
 }
 
+/** A lane takes at least this long: clocks may see none of it. */
+const LEAST_LANE_MS = 1e-6;
+
 /** Milliseconds that a lease of `lanes` lanes takes; none takes none. */
 export function leaseMs({ fixedMs, laneMs }: Speed, lanes: number): number {
-  return lanes === 0 ? 0 : fixedMs + lanes * laneMs;
+  return lanes === 0 ? 0 : fixedMs + lanes * Math.max(laneMs, LEAST_LANE_MS);
 }
 
 /** When a task ends that is shared so: the end of the last lease. */
@@ -26,7 +29,7 @@ export function taskMs(speeds: readonly Speed[], counts: readonly number[]): num
 export function shareLanes(speeds: readonly Speed[], lanes: number): number[] {
   const within = (ms: number): number[] =>
     speeds.map(({ fixedMs, laneMs }) =>
-      ms < fixedMs ? 0 : Math.min(lanes, Math.floor((ms - fixedMs) / Math.max(laneMs, 1e-9))),
+      ms < fixedMs ? 0 : Math.min(lanes, Math.floor((ms - fixedMs) / Math.max(laneMs, LEAST_LANE_MS))),
     );
   const total = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
   let least = 0;

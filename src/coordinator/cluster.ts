@@ -24,7 +24,7 @@ import type {
   TrainingNode,
 } from '../shared/node.js';
 import type { UpdateScalars } from '../shared/optimizer.js';
-import { Schedule } from '../shared/schedule.js';
+import { laneStart, Schedule } from '../shared/schedule.js';
 import { jobHash, type Job } from '../shared/settings.js';
 import { blend, cutLanes, partCount, rangesOf, shareLanes, taskMs, type Speed } from './assignment.js';
 import {
@@ -33,6 +33,7 @@ import {
   isBehind,
   isContested,
   isLate,
+  lanesOwed,
   openLeases,
   type Effect,
   type LedgerEvent,
@@ -85,6 +86,8 @@ const TOO_SLOW = 1.05;
 const MOST_PROBE_BACKOFF_MS = 60_000;
 /** Between two looks at the plan, so many shared steps. */
 const STEPS_PER_LOOK = 32;
+/** A task that nobody is there for is cut into so many parts, for those who come. */
+const UNOWNED_PARTS = 4;
 /** Reports of nodes that are gone are kept of so many. */
 const MOST_GONE = 1000;
 
@@ -296,6 +299,11 @@ export class Cluster implements TrainingNode {
     return openLeases(this.#ledger);
   }
 
+  /** Lanes of the task at work that a node has not answered. */
+  lanesOwed(node: string): number {
+    return lanesOwed(this.#ledger, node);
+  }
+
   /** Tells all nodes that the run is done, or else leaves them to come back to whoever resumes it. */
   async close(isFinished = false): Promise<void> {
     if (this.#isClosed) return;
@@ -363,6 +371,10 @@ export class Cluster implements TrainingNode {
   /** The shares of the plan, cut into parts; what its present owner cannot take is left to whoever is free. */
   #partsOf(task: LedgerTask, probed: RemoteNode | undefined): PlannedPart[] {
     const { audit, random } = this.#options;
+    const everything = { from: 0, to: this.#schedule.lanes };
+    if (this.#shares.length === 0) {
+      return cutLanes(everything, UNOWNED_PARTS).map(lanes => ({ lanes, node: undefined }));
+    }
     const parts = this.#shares.flatMap(({ node, lanes }): PlannedPart[] =>
       cutLanes(lanes, partCount(this.#speedOf(node, task), lanes.to - lanes.from)).map(part => ({
         lanes: part,
@@ -413,7 +425,7 @@ export class Cluster implements TrainingNode {
       const { fixedMs, laneMs } = this.#speedOf(node, { kind: 'gradient', set: 'train' });
       return { fixedMs, laneMs: (laneMs * samples[task.set]) / job.lanes / job.bits.leaf / 3 };
     }
-    if (remote) return { fixedMs: remote.roundTripMs, laneMs: remote.leafMs / remote.threads };
+    if (remote) return { fixedMs: remote.roundTripMs, laneMs: remote.leafMs / Math.max(1, remote.threads) };
     return { fixedMs: 0, laneMs: (this.#soloMs ?? 1) / job.lanes };
   }
 
@@ -646,11 +658,11 @@ export class Cluster implements TrainingNode {
     if (!this.#isOurs(message)) return this.#drop(node.id);
     const { part: lanes, kind, set, step, lossSum, correct, computeMs } = message;
     if (!(lanes.from < lanes.to && lanes.to <= job.lanes)) throw protocolError('a sum is of no lanes');
+    const [from, to] = [lanes.from, lanes.to];
     const expected =
       kind === 'gradient'
-        ? this.#schedule.samplesInStep(step, lanes.from, lanes.to)
-        : Math.floor((lanes.to * samples[set]) / job.lanes) -
-          Math.floor((lanes.from * samples[set]) / job.lanes);
+        ? this.#schedule.samplesInStep(step, from, to)
+        : laneStart(to, job.lanes, samples[set]) - laneStart(from, job.lanes, samples[set]);
     if (message.samples !== expected) {
       throw protocolError(`a sum is of ${message.samples} samples and should be of ${expected}`);
     }

@@ -195,13 +195,12 @@ export class RemoteNode {
 
   #onMessage(message: ToCoordinator): void {
     const { phase } = this;
-    const isAfter = phase === 'ready' || message.type === 'pong' || message.type === 'leave';
     const isExpected =
-      message.type === 'hello'
-        ? phase === 'hello'
-        : message.type === 'checked'
-          ? phase === 'checking'
-          : isAfter && phase !== 'hello';
+      message.type === 'leave' ||
+      (message.type === 'hello' && phase === 'hello') ||
+      (message.type === 'checked' && phase === 'checking') ||
+      (message.type === 'pong' && phase !== 'hello') ||
+      (message.type !== 'hello' && message.type !== 'checked' && phase === 'ready');
     if (!isExpected) throw protocolError(`the message ${message.type} came out of order`);
     switch (message.type) {
       case 'hello':

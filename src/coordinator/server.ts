@@ -35,9 +35,9 @@ import { connectionOf, socketOptions, type Offence, type SocketLimits } from '..
 export interface DoorLimits {
   /** From the first packet to the granted upgrade. An agent takes three round trips and some 10 ms of computing. */
   readonly handshakeMs: number;
-  /** That have proved the key. Some 100 KiB each, without what they are sent. */
+  /** That have proved the key. Some 70 KiB each, without what they are sent. */
   readonly connections: number;
-  /** That have not, yet. Some 100 KiB each; agents that all start at once come again. */
+  /** That have not, yet. Some 70 KiB each; agents that all start at once come again. */
   readonly waiting: number;
   /** Of a request; ours have less than 1 KiB. */
   readonly headerBytes: number;

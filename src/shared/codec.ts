@@ -242,8 +242,8 @@ export function scan(body: Uint8Array, mostValues: number): Scan {
   return at === end ? { values } : no('something follows its end');
 }
 
-// Numbers travel as their bytes, little-endian: that is how every machine that Node runs on today has them, but for IBM Z,
-// where Lockstep computes with local threads only.
+// Numbers travel as their bytes in little-endian order, and so they must lie in memory here: nothing is swapped. Every
+// processor that this project is tested on has them so.
 
 /**
  * The f32 of a message's bytes: a view where they are aligned, else a copy.

@@ -35,7 +35,7 @@ export interface SocketLimits {
  */
 export function socketOptions({ maxFrameBytes }: SocketLimits) {
   // `ws` takes 0 for no limit and keeps 32 bits.
-  if (!(maxFrameBytes >= 1 && maxFrameBytes < 2 ** 31))
+  if (!(maxFrameBytes >= 1 && maxFrameBytes <= 0x7fffffff))
     throw new Error(`maxFrameBytes is ${maxFrameBytes}, expected 1 to 2^31 - 1`);
   return {
     perMessageDeflate: false,

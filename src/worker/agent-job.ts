@@ -1,5 +1,6 @@
 // What an agent is told of its job: checked for what no schema can say, and which shards lie under which lanes.
 
+import { largestFrames } from '../shared/codec.js';
 import type { SetName } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { canonicalJson } from '../shared/hash.js';
@@ -10,12 +11,8 @@ import type { Lanes } from '../shared/node.js';
 import type { Shard } from '../shared/shards.js';
 import { sizeOf } from '../shared/shape.js';
 
-/** The largest `job`: 8,192 shards of some 150 bytes each, and a model. */
-export const JOB_FRAME_BYTES = 4_194_304;
-/** The largest weights that there can be: what a connection must let through before it knows the job. */
-export const MOST_FRAME_BYTES = 268_439_552;
-/** What stands in a frame beside weights or a shard, amply. */
-const ENVELOPE_BYTES = 4096;
+/** The largest weights that there can be, and some: what a connection must let through before it knows the job. */
+export const MOST_FRAME_BYTES = 268_500_000;
 
 export interface AgentJob {
   /** All that was told, except by which process: equal texts are the same job. */
@@ -46,8 +43,7 @@ export function readJob(message: MessageOf<'job'>): AgentJob {
     leafJob: { model, normalization, samples, batch, leaf, seed, engine, profile },
     lanes: batch / leaf,
     shards,
-    maxFrameBytes:
-      ENVELOPE_BYTES + Math.max(model.parameterCount * 4, ...shards.map(({ sizeBytes }) => sizeBytes)),
+    maxFrameBytes: largestFrames(model, Math.max(...shards.map(({ sizeBytes }) => sizeBytes))).toAgent,
   };
 }
 

@@ -5,7 +5,7 @@
 // first part of the queue be computed. Queues are bounded: parts by the protocol, shards by MOST_FETCHES.
 
 import type { Clock } from '../shared/clock.js';
-import { bytesOf, decode, encode } from '../shared/codec.js';
+import { bytesOf, decode, encode, MOST_JOB_FRAME_BYTES } from '../shared/codec.js';
 import type { Connection } from '../shared/connection.js';
 import { errorCodes, LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
 import { integer } from '../shared/format.js';
@@ -19,7 +19,7 @@ import {
   type ToCoordinator,
 } from '../shared/messages.js';
 import type { Lanes } from '../shared/node.js';
-import { JOB_FRAME_BYTES, readJob, shardsUnder, type AgentJob } from './agent-job.js';
+import { readJob, shardsUnder, type AgentJob } from './agent-job.js';
 import type { HeldJob } from './held-job.js';
 import type { ShardCache } from './shard-cache.js';
 
@@ -115,7 +115,7 @@ export class Session {
   /** Of these, those that the coordinator owes, and how often they were asked for. */
   readonly #asked = new Map<number, number>();
 
-  /** Of the newest task and the newest weights. */
+  /** Of one task. */
   #queue: Part[] = [];
   #atWork: Part | undefined;
   #cancelDrain: (() => void) | undefined;
@@ -192,8 +192,7 @@ export class Session {
   #onFrame(frame: Uint8Array): void {
     if (this.#isOver) return;
     try {
-      const most = Math.max(JOB_FRAME_BYTES, this.#held?.job.maxFrameBytes ?? 0);
-      this.#obey(decode(frame, 'agent', most));
+      this.#obey(decode(frame, 'agent', this.#held?.job.maxFrameBytes ?? MOST_JOB_FRAME_BYTES));
     } catch (error) {
       if (isProtocolError(error)) this.#refuse(error);
       else this.#fail(error);
@@ -351,7 +350,6 @@ export class Session {
       throw unexpected(`weights of ${weights.data.length} bytes for ${parameterCount} parameters`);
     }
     this.#weights = weights;
-    this.#dropQueued(({ lease }) => !this.#isOfWeights(lease));
   }
 
   /** Whether a lease is of this run, of the process that coordinates it now, and of the weights that are held. */
@@ -362,13 +360,6 @@ export class Session {
       step === this.#weights?.step &&
       weights === this.#weights.weights
     );
-  }
-
-  #dropQueued(isStale: (part: Part) => boolean): void {
-    const before = this.#queue.length;
-    this.#queue = this.#queue.filter(part => !isStale(part));
-    this.#options.statistics.droppedParts += before - this.#queue.length;
-    if (this.#queue.length === 0) this.#urgent.clear();
   }
 
   #onLease(lease: Lease): void {
@@ -382,7 +373,11 @@ export class Session {
       return;
     }
     // The coordinator does one task after another: what is left of an older one is not wanted any more.
-    this.#dropQueued(part => !isSameTask(part.lease, lease));
+    if (this.#queue.length > 0 && !isSameTask(this.#queue[0].lease, lease)) {
+      this.#options.statistics.droppedParts += this.#queue.length;
+      this.#queue = [];
+      this.#urgent.clear();
+    }
     const isAtSame = this.#atWork !== undefined && isSameTask(this.#atWork.lease, lease);
     if (this.#queue.length + lease.parts.length + Number(isAtSame) > MOST_PARTS) {
       throw unexpected(`a lease beyond the ${MOST_PARTS} parts that one node may have`);

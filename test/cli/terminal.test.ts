@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { progressLine } from '#dist/cli/progress-line.js';
+import { formatJoin } from '#dist/shared/join.js';
 import { inTemporaryFolder, lockstep } from '../support/cli.js';
 import { inTerminal, linesOf, terminalIsMissing } from '../support/terminal.js';
 
@@ -92,6 +93,24 @@ test('the bar of the benchmark fits into a terminal of 30 columns', { skip }, as
     for (const line of progress) assert.ok(line.length <= 30, line);
   });
 });
+
+test(
+  'a node says what it is doing in one line that fits into a terminal of 30 columns',
+  { skip },
+  async () => {
+    await inTemporaryFolder(async cwd => {
+      const key = { id: '0123456789abcdef', secret: new Uint8Array(32) };
+      // A port that is reserved, and where nobody listens.
+      const line = formatJoin({ host: '127.0.0.1', port: 1, key, isEncrypted: true });
+      const { code, output } = inTerminal(['worker', line, '--retry', '0.5s'], { columns: 30, cwd });
+      assert.equal(code, 1, output);
+      const told = linesOf(output).filter(text => /^(connecting|no connection)/.test(text));
+      assert.ok(told.some(text => text.startsWith('no connection (')));
+      for (const text of told) assert.ok(text.length < 30, text);
+      assert.ok(output.lastIndexOf('\u001b[?25h') > output.lastIndexOf('\u001b[?25l'));
+    });
+  },
+);
 
 test('colours on a terminal, and none with NO_COLOR', { skip }, async () => {
   await inTemporaryFolder(async cwd => {

@@ -42,6 +42,11 @@ const fuzzFactor = Number(process.env['LOCKSTEP_FUZZ_FRAMES'] ?? 1);
 setFlagsFromString('--expose-gc');
 const collectGarbage: () => void = runInNewContext('gc');
 
+/** What never comes makes a test fail, rather than wait for ever. */
+function socketTest(promise: string, body: (context: TestContext) => Promise<void>): void {
+  test(promise, { timeout: 60_000 }, body);
+}
+
 function memoryMiB(): number {
   collectGarbage();
   const { heapUsed, external } = process.memoryUsage();
@@ -51,7 +56,7 @@ function memoryMiB(): number {
 for (const isInsecure of [false, true]) {
   const how = isInsecure ? 'without TLS' : 'with TLS';
 
-  test(`frames of any size go both ways, whole and in order, ${how}`, async context => {
+  socketTest(`frames of any size go both ways, whole and in order, ${how}`, async context => {
     const door = await openDoor(context, { isInsecure });
     const { agent, coordinator, nodeId } = await door.enter();
     assert.equal(nodeId, NODE_ID);
@@ -84,7 +89,7 @@ for (const isInsecure of [false, true]) {
     assert.equal(door.refusals.size, 0);
   });
 
-  test(`frames that come together with the consent are not lost, ${how}`, async context => {
+  socketTest(`frames that come together with the consent are not lost, ${how}`, async context => {
     const clock = new StandingClock();
     const key = { id: '0000000000000000', secret: seededBytes(32) };
     const door = await startServer({
@@ -102,7 +107,7 @@ for (const isInsecure of [false, true]) {
     assert.equal(Buffer.from(await nextFrame(agent)).toString(), 'at once');
   });
 
-  test(`whoever closes gives the other side the reason, ${how}`, async context => {
+  socketTest(`whoever closes gives the other side the reason, ${how}`, async context => {
     const door = await openDoor(context, { isInsecure });
     const long = `${'é'.repeat(100)} end`;
     for (const [reason, told] of [
@@ -124,7 +129,7 @@ for (const isInsecure of [false, true]) {
     assert.equal(await end, 'the connection broke off');
   });
 
-  test(`an unknown id and a wrong secret are refused alike, ${how}`, async context => {
+  socketTest(`an unknown id and a wrong secret are refused alike, ${how}`, async context => {
     const door = await openDoor(context, { isInsecure });
     const errors: unknown[] = [];
     for (const key of [
@@ -146,28 +151,31 @@ for (const isInsecure of [false, true]) {
     assert.deepEqual([...door.refusals], [['key', errors.length]]);
   });
 
-  test(`whoever says nothing, or one byte after the other, is out when its time is over, ${how}`, async context => {
-    const door = await openDoor(context, { isInsecure, limits: { handshakeMs: 500 } });
-    const silent = await Promise.all(Array.from({ length: 20 }, () => dial(door.address)));
-    await door.clock.waitForTimers(20);
-    const drip = await dial(door.address);
-    await door.clock.waitForTimers(21);
-    const closes = [...silent, drip].map(socket => closed(socket));
-    const { bytes } = await recorded(context, door);
-    for (let i = 0; i < 100; i++) {
-      await new Promise(resolve => void drip.write(bytes.agent.subarray(i, i + 1), resolve));
-      door.clock.advance(4.9);
-    }
-    assert.ok(!drip.closed);
-    assert.equal(door.refusals.size, 0);
-    door.clock.advance(11);
-    await Promise.all(closes);
-    assert.deepEqual([...door.refusals], [['handshake-time', 21]]);
-    const { agent } = await door.enter();
-    agent.close('enough');
-  });
+  socketTest(
+    `whoever says nothing, or one byte after the other, is out when its time is over, ${how}`,
+    async context => {
+      const door = await openDoor(context, { isInsecure, limits: { handshakeMs: 500 } });
+      const silent = await Promise.all(Array.from({ length: 20 }, () => dial(door.address)));
+      await door.clock.waitForTimers(20);
+      const drip = await dial(door.address);
+      await door.clock.waitForTimers(21);
+      const closes = [...silent, drip].map(socket => closed(socket));
+      const { bytes } = await recorded(context, door);
+      for (let i = 0; i < 100; i++) {
+        await new Promise(resolve => void drip.write(bytes.agent.subarray(i, i + 1), resolve));
+        door.clock.advance(4.9);
+      }
+      assert.ok(!drip.closed);
+      assert.equal(door.refusals.size, 0);
+      door.clock.advance(11);
+      await Promise.all(closes);
+      assert.deepEqual([...door.refusals], [['handshake-time', 21]]);
+      const { agent } = await door.enter();
+      agent.close('enough');
+    },
+  );
 
-  test(`a network that carries single bytes keeps nobody out, ${how}`, async context => {
+  socketTest(`a network that carries single bytes keeps nobody out, ${how}`, async context => {
     const door = await openDoor(context, { isInsecure });
     const proxy = await startProxy(context, door.address, (piece, _, send) => {
       for (const byte of piece) send(Buffer.of(byte));
@@ -177,7 +185,7 @@ for (const isInsecure of [false, true]) {
     assert.equal(door.refusals.size, 0);
   });
 
-  test(`a thousand sockets that prove nothing neither disturb nor keep out, ${how}`, async context => {
+  socketTest(`a thousand sockets that prove nothing neither disturb nor keep out, ${how}`, async context => {
     const door = await openDoor(context, { isInsecure });
     const { agent, coordinator } = await door.enter();
     coordinator.onFrame = frame => coordinator.send(frame);
@@ -202,7 +210,7 @@ for (const isInsecure of [false, true]) {
     await nextFrame(agent);
   });
 
-  test(`there is room for so many connections, and again when one has ended, ${how}`, async context => {
+  socketTest(`there is room for so many connections, and again when one has ended, ${how}`, async context => {
     const door = await openDoor(context, { isInsecure, limits: { connections: 1 } });
     const { agent, coordinator } = await door.enter();
     await assert.rejects(enter(door.join), isTrouble(/has as many connections as it takes$/));
@@ -215,7 +223,7 @@ for (const isInsecure of [false, true]) {
     second.close('enough');
   });
 
-  test(`trouble with the network is no final refusal, ${how}`, async context => {
+  socketTest(`trouble with the network is no final refusal, ${how}`, async context => {
     const door = await openDoor(context, { isInsecure });
     const nobody = await openDoor(context, { isInsecure });
     await nobody.close();
@@ -234,7 +242,7 @@ for (const isInsecure of [false, true]) {
     await assert.rejects(enter({ ...door.join, isEncrypted: isInsecure }), isTrouble(/./));
   });
 
-  test(`an attempt ends with its time, or when it is no longer wanted, ${how}`, async context => {
+  socketTest(`an attempt ends with its time, or when it is no longer wanted, ${how}`, async context => {
     const door = await openDoor(context, { isInsecure });
     const silent = await serve(
       context,
@@ -336,7 +344,7 @@ const offences: { what: string; reason: RefusalReason; send: (socket: WebSocket,
 ];
 
 for (const { what, reason, send } of offences) {
-  test(`one that holds the key and sends ${what} is cut off`, async context => {
+  socketTest(`one that holds the key and sends ${what} is cut off`, async context => {
     const door = await openDoor(context, { maxFrameBytes: 1000 });
     const { agent, coordinator } = await door.enter({ nodeId: 'aaaaaaaaaaaaaaaa' });
     const [socket, wire] = await openWebSocket(door);
@@ -350,7 +358,7 @@ for (const { what, reason, send } of offences) {
   });
 }
 
-test('a coordinator that breaks the rules is cut off by the agent', async context => {
+socketTest('a coordinator that breaks the rules is cut off by the agent', async context => {
   const key = { id: '0000000000000000', secret: seededBytes(32) };
   const coordinator = await serveUpgrades(context, key, SUBPROTOCOL, socket => socket.send('text'));
   const agent = await enter({ ...coordinator, key, isEncrypted: true });
@@ -359,26 +367,29 @@ test('a coordinator that breaks the rules is cut off by the agent', async contex
   assert.match(await end, /text message/);
 });
 
-test('one that does not read what it is sent is cut off, and only so much waits for it', async context => {
-  const door = await openDoor(context, { maxFrameBytes: 65_536 });
-  const { coordinator } = await door.enter();
-  const end = ended(coordinator);
-  let sent = 0;
-  let most = 0;
-  const frame = Buffer.alloc(65_536);
-  for (; door.refusals.size === 0 && sent < 1000; sent++) {
-    most = Math.max(most, coordinator.bufferedBytes);
-    coordinator.send(frame);
-    // The network takes what it can.
-    await new Promise(resolve => void setImmediate(resolve));
-  }
-  assert.match(await end, /does not read/);
-  assert.deepEqual([...door.refusals], [['slow-reader', 1]]);
-  assert.ok(most <= 4 * 65_536, `${most} bytes waited`);
-  assert.ok(sent < 1000, `${sent} frames were sent`);
-});
+socketTest(
+  'one that does not read what it is sent is cut off, and only so much waits for it',
+  async context => {
+    const door = await openDoor(context, { maxFrameBytes: 65_536 });
+    const { coordinator } = await door.enter();
+    const end = ended(coordinator);
+    let sent = 0;
+    let most = 0;
+    const frame = Buffer.alloc(65_536);
+    for (; door.refusals.size === 0 && sent < 1000; sent++) {
+      most = Math.max(most, coordinator.bufferedBytes);
+      coordinator.send(frame);
+      // The network takes what it can.
+      await new Promise(resolve => void setImmediate(resolve));
+    }
+    assert.match(await end, /does not read/);
+    assert.deepEqual([...door.refusals], [['slow-reader', 1]]);
+    assert.ok(most <= 4 * 65_536, `${most} bytes waited`);
+    assert.ok(sent < 1000, `${sent} frames were sent`);
+  },
+);
 
-test('a bound of its own for what waits', async context => {
+socketTest('a bound of its own for what waits', async context => {
   const door = await openDoor(context, { maxFrameBytes: 1000, mostBufferedBytes: 10 * MIB });
   const { agent, coordinator } = await door.enter({ maxFrameBytes: 8 * MIB });
   coordinator.send(Buffer.alloc(8 * MIB));
@@ -401,7 +412,7 @@ const requests: { what: string; reason: RefusalReason; status: number; request: 
 ];
 
 for (const { what, reason, status, request } of requests) {
-  test(`an upgrade request ${what} is refused to one that holds the key`, async context => {
+  socketTest(`an upgrade request ${what} is refused to one that holds the key`, async context => {
     const door = await openDoor(context);
     const answer = await refusedUpgrade(door, request);
     assert.equal(answer.statusCode, status);
@@ -409,7 +420,7 @@ for (const { what, reason, status, request } of requests) {
   });
 }
 
-test('a request that is no upgrade is answered and the connection closed', async context => {
+socketTest('a request that is no upgrade is answered and the connection closed', async context => {
   for (const isInsecure of [false, true]) {
     const door = await openDoor(context, { isInsecure });
     const socket = isInsecure ? await dial(door.address) : await openTls(door);
@@ -420,7 +431,7 @@ test('a request that is no upgrade is answered and the connection closed', async
   }
 });
 
-test('headers that are too long are refused', async context => {
+socketTest('headers that are too long are refused', async context => {
   const door = await openDoor(context, { isInsecure: true });
   const socket = await dial(door.address);
   const end = closed(socket);
@@ -429,7 +440,7 @@ test('headers that are too long are refused', async context => {
   assert.deepEqual([...door.refusals], [['http', 1]]);
 });
 
-test('without TLS, only known names of the host are answered', async context => {
+socketTest('without TLS, only known names of the host are answered', async context => {
   const door = await openDoor(context, { isInsecure: true, names: ['Train.Example.ORG'] });
   const ask = async (host: string): Promise<string> => {
     const socket = await dial(door.address);
@@ -444,7 +455,7 @@ test('without TLS, only known names of the host are answered', async context => 
   assert.equal(door.refusals.get('host'), 4);
 });
 
-test('without TLS, what was sent once does not let in again', async context => {
+socketTest('without TLS, what was sent once does not let in again', async context => {
   const door = await openDoor(context, { isInsecure: true });
   const { bytes, nonce } = await recorded(context, door);
   const secondRequest = bytes.agent.subarray(bytes.agent.indexOf('\r\n\r\n') + 4);
@@ -473,27 +484,30 @@ test('without TLS, what was sent once does not let in again', async context => {
   );
 });
 
-test('without TLS, an agent does not take a coordinator for real that proves nothing', async context => {
-  const key = { id: '0000000000000000', secret: seededBytes(32) };
-  for (const proof of [undefined, 'f'.repeat(64), 'its own']) {
-    const server = createHttpServer((_, response) => {
-      response.writeHead(401, { [headers.nonce]: '0'.repeat(64), 'content-length': 0 }).end();
-    });
-    const upgrades = new WebSocketServer({ server, autoPong: false });
-    upgrades.on('headers', (lines, request) => {
-      const given = proof === 'its own' ? String(request.headers[headers.proof]) : proof;
-      if (given !== undefined) lines.push(`${headers.proof}: ${given}`);
-    });
-    upgrades.on('connection', socket => socket.send(Buffer.from('trust me')));
-    const address = await serve(context, server);
-    await assert.rejects(
-      enter({ ...address, key, isEncrypted: false }),
-      isTrouble(/does not prove that it knows the key$/),
-    );
-  }
-});
+socketTest(
+  'without TLS, an agent does not take a coordinator for real that proves nothing',
+  async context => {
+    const key = { id: '0000000000000000', secret: seededBytes(32) };
+    for (const proof of [undefined, 'f'.repeat(64), 'its own']) {
+      const server = createHttpServer((_, response) => {
+        response.writeHead(401, { [headers.nonce]: '0'.repeat(64), 'content-length': 0 }).end();
+      });
+      const upgrades = new WebSocketServer({ server, autoPong: false });
+      upgrades.on('headers', (lines, request) => {
+        const given = proof === 'its own' ? String(request.headers[headers.proof]) : proof;
+        if (given !== undefined) lines.push(`${headers.proof}: ${given}`);
+      });
+      upgrades.on('connection', socket => socket.send(Buffer.from('trust me')));
+      const address = await serve(context, server);
+      await assert.rejects(
+        enter({ ...address, key, isEncrypted: false }),
+        isTrouble(/does not prove that it knows the key$/),
+      );
+    }
+  },
+);
 
-test('another version of the protocol is a final refusal', async context => {
+socketTest('another version of the protocol is a final refusal', async context => {
   const key = { id: '0000000000000000', secret: seededBytes(32) };
   const address = await serveUpgrades(context, key, 'lockstep.999', () => {});
   await assert.rejects(enter({ ...address, key, isEncrypted: true }), { code: 'LOCKSTEP_PROTOCOL_VERSION' });
@@ -511,7 +525,7 @@ test('another version of the protocol is a final refusal', async context => {
   });
 });
 
-test('a session of before does not let in: the key is proved every time', async context => {
+socketTest('a session of before does not let in: the key is proved every time', async context => {
   const door = await openDoor(context);
   const first = await openTls(door);
   const session = first.getSession();
@@ -546,35 +560,38 @@ for (const versions of [
   { minVersion: 'TLSv1.3', maxVersion: 'TLSv1.3' },
   { minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' },
 ] as const) {
-  test(`a man in the middle with a trusted certificate gets no byte, ${versions.minVersion} to ${versions.maxVersion}`, async context => {
-    const dir = mkdtempSync(joinPath(tmpdir(), 'lockstep-certificate-'));
-    context.after(() => rmSync(dir, { recursive: true }));
-    const { cert, key } = selfSigned();
-    writeFileSync(joinPath(dir, 'cert.pem'), cert);
-    let handshakes = 0;
-    let bytes = 0;
-    const middle = createTlsServer({ cert, key, ...versions }, socket => {
-      handshakes++;
-      socket.on('data', piece => (bytes += piece.length));
-      socket.on('end', () => socket.end());
-      socket.on('error', () => {});
-    });
-    const { port } = await serve(context, middle);
-    const child = spawn(process.execPath, ['--input-type=module', '-e', victim, String(port)], {
-      env: { ...process.env, NODE_EXTRA_CA_CERTS: joinPath(dir, 'cert.pem') },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    const output = collect(child.stdout);
-    await closed(child);
-    const { isTrusted, outcome } = JSON.parse(await output);
-    assert.equal(isTrusted, true);
-    assert.match(outcome, /answers, but not as the coordinator/);
-    assert.equal(handshakes, 1);
-    assert.equal(bytes, 1);
-  });
+  socketTest(
+    `a man in the middle with a trusted certificate gets no byte, ${versions.minVersion} to ${versions.maxVersion}`,
+    async context => {
+      const dir = mkdtempSync(joinPath(tmpdir(), 'lockstep-certificate-'));
+      context.after(() => rmSync(dir, { recursive: true }));
+      const { cert, key } = selfSigned();
+      writeFileSync(joinPath(dir, 'cert.pem'), cert);
+      let handshakes = 0;
+      let bytes = 0;
+      const middle = createTlsServer({ cert, key, ...versions }, socket => {
+        handshakes++;
+        socket.on('data', piece => (bytes += piece.length));
+        socket.on('end', () => socket.end());
+        socket.on('error', () => {});
+      });
+      const { port } = await serve(context, middle);
+      const child = spawn(process.execPath, ['--input-type=module', '-e', victim, String(port)], {
+        env: { ...process.env, NODE_EXTRA_CA_CERTS: joinPath(dir, 'cert.pem') },
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const output = collect(child.stdout);
+      await closed(child);
+      const { isTrusted, outcome } = JSON.parse(await output);
+      assert.equal(isTrusted, true);
+      assert.match(outcome, /answers, but not as the coordinator/);
+      assert.equal(handshakes, 1);
+      assert.equal(bytes, 1);
+    },
+  );
 }
 
-test('an address that cannot be listened on is a coded error with advice', async context => {
+socketTest('an address that cannot be listened on is a coded error with advice', async context => {
   const door = await openDoor(context);
   const listen = (host: string, port: number) =>
     openDoor(context, { host, port }).then(() => assert.fail('it listens'));

@@ -213,6 +213,17 @@ test('a bad shard is asked for once more; a second bad one ends the connection',
   assert.deepEqual([agent.result.badShards, agent.result.protocolErrors], [3, 1]);
 });
 
+test('a shard of another length than its samples is bad, whatever the list says of its SHA-256', async () => {
+  const agent = await Harness.start();
+  const short = shardBytes[0].slice(1);
+  await agent.join({ shards: [{ ...firstShard, sha256: sha256(short) }, secondShard, ...otherShards] });
+  agent.cache.kept.set(sha256(short), short);
+  await agent.connection.say({ type: 'plan', plan: 1, from: 0, to: 1 });
+  assert.ok(fetchedBy(agent).includes(0));
+  await agent.connection.say(shardOf(0, short));
+  assert.deepEqual(fetchedBy(agent), [0]);
+});
+
 // Parts.
 
 test('parts are computed in their order with the weights of the lease, and answered one by one', async () => {
@@ -319,6 +330,26 @@ for (const [what, change] of stale) {
     assert.equal(agent.result.droppedParts, 1);
   });
 }
+
+test('a stale lease does not disturb what is queued', async () => {
+  const agent = await Harness.start();
+  await agent.prepare();
+  agent.node.isHeldUp = true;
+  await agent.connection.say(weightsOf(5));
+  await agent.connection.say(
+    leaseOf(5, [
+      [0, 1],
+      [1, 2],
+    ]),
+  );
+  await agent.connection.say(leaseOf(4, [[2, 3]]));
+  await agent.node.release();
+  await agent.node.release();
+  assert.deepEqual(
+    agent.connection.take().map(message => message.type === 'sum' && message.part.from),
+    [0, 1],
+  );
+});
 
 test('a lease before any weights is dropped', async () => {
   const agent = await Harness.start();
@@ -681,6 +712,7 @@ test('bytes of a large frame are a sign too', async () => {
 test('an agent that was stopped itself looks at what has come first', async () => {
   const agent = await Harness.start();
   await agent.join();
+  await agent.clock.advance(2000);
   await agent.clock.jump(120_000);
   assert.equal(agent.connection.ended, undefined);
   await agent.connection.say({ type: 'ping', sentMs: 1 });
@@ -771,6 +803,9 @@ test('it says what it is doing when that changes, and no more', async () => {
     await agent.connection.say(leaseOf(step, [[3, 4]]));
   }
   await agent.clock.advance(1000);
+  await agent.connection.say(leaseOf(4, [[3, 4]]));
+  await agent.connection.say(leaseOf(4, [[3, 4]]));
+  await agent.clock.advance(1000);
   await agent.clock.advance(5000);
   await agent.connection.cut('connection reset');
   assert.deepEqual(
@@ -786,6 +821,7 @@ test('it says what it is doing when that changes, and no more', async () => {
       'waiting for work on small',
       'computing for small',
       'computing for small: step 4, 10 images/s',
+      'computing for small: step 4, 4 images/s',
       'waiting for work on small',
       'no connection (connection reset): trying again in 0.1 s',
     ],
