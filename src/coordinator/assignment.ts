@@ -8,12 +8,9 @@ export interface Speed {
   readonly laneMs: number;
 }
 
-/** A lane takes at least this long: clocks may see none of it. */
-const LEAST_LANE_MS = 1e-6;
-
 /** Milliseconds that a lease of `lanes` lanes takes; none takes none. */
 export function leaseMs({ fixedMs, laneMs }: Speed, lanes: number): number {
-  return lanes === 0 ? 0 : fixedMs + lanes * Math.max(laneMs, LEAST_LANE_MS);
+  return lanes === 0 ? 0 : fixedMs + lanes * laneMs;
 }
 
 /** When a task ends that is shared so: the end of the last lease. */
@@ -21,19 +18,27 @@ export function taskMs(speeds: readonly Speed[], counts: readonly number[]): num
   return speeds.reduce((endMs, speed, i) => Math.max(endMs, leaseMs(speed, counts[i])), 0);
 }
 
+const LEAST_LANE_MS = 1e-6;
+
+const total = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
+
 /**
  * The lanes of each node that make the end of the task as early as it can be: as many as each gets done by a time T,
  * for the smallest T by which all lanes are done. A node whose fixed costs alone exceed T gets none. What remains of
  * rounding is taken from whoever would end last, so equal nodes get equal shares, the first ones one more.
  */
-export function shareLanes(speeds: readonly Speed[], lanes: number): number[] {
+export function shareLanes(measured: readonly Speed[], lanes: number): number[] {
+  // A lane that takes no time at all, by a coarse clock or by what an agent claims, would leave lanes to nobody below.
+  const speeds = measured.map(({ fixedMs, laneMs }) => ({
+    fixedMs,
+    laneMs: Math.max(laneMs, LEAST_LANE_MS),
+  }));
   const within = (ms: number): number[] =>
     speeds.map(({ fixedMs, laneMs }) =>
-      ms < fixedMs ? 0 : Math.min(lanes, Math.floor((ms - fixedMs) / Math.max(laneMs, LEAST_LANE_MS))),
+      ms < fixedMs ? 0 : Math.min(lanes, Math.floor((ms - fixedMs) / laneMs)),
     );
-  const total = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
   let least = 0;
-  let most = Math.min(...speeds.map(speed => leaseMs(speed, lanes))) * (1 + 1e-9) + 1e-9;
+  let most = Math.min(...speeds.map(speed => leaseMs(speed, lanes))) * (1 + 1e-9);
   for (let i = 0; i < 60; i++) {
     const middle = (least + most) / 2;
     if (total(within(middle)) >= lanes) most = middle;

@@ -25,14 +25,17 @@ export interface NodeView {
   readonly isOwn: boolean;
 }
 
-/** lease: somebody's turn; twin: a second one, as the first is late; audit: compared before it counts; probe: measured. */
+/**
+ * lease: somebody's turn; twin: a second one, as the first is late; audit: of two that are compared before the task is
+ * done, whichever answers first; probe: measured.
+ */
 export type Role = 'lease' | 'twin' | 'audit' | 'probe';
 
 interface Holding {
   readonly node: string;
   readonly role: Role;
   readonly deadlineMs: number;
-  readonly isLate: boolean;
+  readonly hasExpired: boolean;
 }
 
 interface Answer {
@@ -115,7 +118,7 @@ export type Effect =
   | { readonly type: 'expired'; readonly node: string; readonly lanes: Lanes }
   /** Two nodes gave other bits for the same lanes. */
   | { readonly type: 'differ'; readonly nodes: readonly [string, string]; readonly named: Named }
-  /** A leaf is bad: a second node says so too, or there is no second. */
+  /** A leaf is bad: a second node says so too, or there is no second. The task is over. */
   | {
       readonly type: 'bad';
       readonly nodes: readonly string[];
@@ -171,9 +174,9 @@ export function advance(ledger: Ledger, event: LedgerEvent, nowMs: number): Adva
 }
 
 /** Whether a sum of these lanes may have to be compared with another, so that its digest is needed. */
-export function isContested(ledger: Ledger, { task, lanes }: Named): boolean {
-  if (!isSameTask(ledger.task, task)) return true;
-  const part = ledger.parts.find(isOf(lanes));
+export function isContested(ledger: Ledger, named: Named): boolean {
+  // What is not owed now may be owed of a task before, the same one even, if it was given up and begun again.
+  const part = findOwed(ledger, named)?.part;
   return part === undefined || part.holdings.length > 1 || part.sum !== undefined || part.bad !== undefined;
 }
 
@@ -184,7 +187,7 @@ export function isBehind(ledger: Ledger, node: string): boolean {
 
 /** Whether a node has let a deadline pass and not answered since. */
 export function isLate(ledger: Ledger, node: string): boolean {
-  return ledger.parts.some(part => part.holdings.some(held => held.node === node && held.isLate));
+  return ledger.parts.some(part => part.holdings.some(held => held.node === node && held.hasExpired));
 }
 
 /** The lanes that a node owes of the present task. */
@@ -200,6 +203,8 @@ export function openLeases({ parts, overdue }: Ledger): number {
 }
 
 function begin(before: Ledger, task: LedgerTask, planned: readonly PlannedPart[], nowMs: number): Advance {
+  // It would be complete at once, with sums of nothing.
+  if (planned.length === 0) throw new Error('a task has no parts');
   const effects: Effect[] = [];
   let ledger: Ledger = {
     ...before,
@@ -208,12 +213,10 @@ function begin(before: Ledger, task: LedgerTask, planned: readonly PlannedPart[]
     isWaiting: false,
   };
   for (const { lanes, node, second } of planned) {
-    if (node !== undefined && isFree(ledger, node)) {
-      ledger = grant(ledger, node, lanes, 'lease', nowMs, effects);
-      if (second && isFree(ledger, second.node)) {
-        ledger = grant(ledger, second.node, lanes, second.role, nowMs, effects);
-      }
-    }
+    if (node === undefined || !isFree(ledger, node)) continue;
+    const other = second && isFree(ledger, second.node) ? second : undefined;
+    ledger = grant(ledger, node, lanes, other?.role === 'audit' ? 'audit' : 'lease', nowMs, effects);
+    if (other) ledger = grant(ledger, other.node, lanes, other.role, nowMs, effects);
   }
   return grantOpen(ledger, nowMs, effects);
 }
@@ -292,21 +295,21 @@ function answerBad(ledger: Ledger, event: Extract<LedgerEvent, { type: 'bad' }>,
   if (!owed) {
     const lease = findOverdue(ledger, event);
     if (!lease) return { ledger, effects: [{ type: 'drop', node, reason: 'no such lease' }] };
-    const effects: Effect[] = lease.sum ? [{ type: 'acquitted', node, lanes }] : [];
+    const effects: Effect[] = lease.sum
+      ? [{ type: 'acquitted', node, lanes }]
+      : [{ type: 'drop', node, reason: 'task given up' }];
     return grantOpen(withoutOverdue(ledger, lease), nowMs, effects);
   }
   const { part, held } = owed;
-  const effects: Effect[] = [];
-  if (part.sum !== undefined) effects.push({ type: 'acquitted', node, lanes });
-  else if (part.bad && part.bad.node !== node) {
-    effects.push({ type: 'bad', nodes: [part.bad.node, node], lanes, message });
-  }
   const next = withPart(ledger, lanes, {
     ...part,
     holdings: part.holdings.filter(holding => holding !== held),
     bad: part.bad ?? { node, message },
   });
-  return finish(next, nowMs, effects);
+  if (part.sum !== undefined) return finish(next, nowMs, [{ type: 'acquitted', node, lanes }]);
+  if (!part.bad) return finish(next, nowMs, []);
+  const nodes = [part.bad.node, node];
+  return { ledger: giveUp(next), effects: [{ type: 'bad', nodes, lanes, message }] };
 }
 
 function tick(before: Ledger, latenessMs: number, nowMs: number): Advance {
@@ -314,9 +317,10 @@ function tick(before: Ledger, latenessMs: number, nowMs: number): Advance {
   const parts = before.parts.map(part => {
     const holdings = part.holdings.map(held => {
       const deadlineMs = held.deadlineMs + latenessMs;
-      const isLate = held.isLate || nowMs > deadlineMs;
-      if (isLate && !held.isLate) effects.push({ type: 'expired', node: held.node, lanes: part.lanes });
-      return { ...held, deadlineMs, isLate };
+      const hasExpired = held.hasExpired || nowMs > deadlineMs;
+      if (hasExpired && !held.hasExpired)
+        effects.push({ type: 'expired', node: held.node, lanes: part.lanes });
+      return { ...held, deadlineMs, hasExpired };
     });
     return { ...part, holdings };
   });
@@ -333,7 +337,7 @@ function finish(ledger: Ledger, nowMs: number, effects: Effect[]): Advance {
 
 /** A part with a sum is done, unless its audit is still waited for. */
 function isDone({ sum, holdings }: Part): boolean {
-  return sum !== undefined && !holdings.some(({ role, isLate }) => role === 'audit' && !isLate);
+  return sum !== undefined && !holdings.some(({ role, hasExpired }) => role === 'audit' && !hasExpired);
 }
 
 /** Gives every part that nobody owes in time to whoever would be done with it first. */
@@ -342,12 +346,15 @@ function grantOpen(before: Ledger, nowMs: number, effects: Effect[]): Advance {
   let isWaiting = false;
   for (const { lanes } of before.parts) {
     const part = ledger.parts.find(isOf(lanes))!;
-    if (part.sum !== undefined || part.holdings.some(({ role, isLate }) => role !== 'probe' && !isLate))
+    if (
+      part.sum !== undefined ||
+      part.holdings.some(({ role, hasExpired }) => role !== 'probe' && !hasExpired)
+    )
       continue;
     const isOwed = part.holdings.length > 0;
     if (part.bad && !isOwed && ledger.nodes.length === 1 && ledger.nodes[0].node === part.bad.node) {
       effects.push({ type: 'bad', nodes: [part.bad.node], lanes, message: part.bad.message });
-      continue;
+      return { ledger: giveUp(ledger), effects };
     }
     const node = firstToBeDone(ledger, part);
     if (node !== undefined) ledger = grant(ledger, node, lanes, isOwed ? 'twin' : 'lease', nowMs, effects);
@@ -388,7 +395,7 @@ function grant(
   const deadlineMs = isOwn ? Infinity : nowMs + LATE_FACTOR * expectedMs + LATE_MS + fetchMs;
   effects.push({ type: 'grant', node, lanes, role });
   const part = ledger.parts.find(isOf(lanes))!;
-  const holding: Holding = { node, role, deadlineMs, isLate: false };
+  const holding: Holding = { node, role, deadlineMs, hasExpired: false };
   return withPart(ledger, lanes, { ...part, holdings: [...part.holdings, holding] });
 }
 
