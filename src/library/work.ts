@@ -8,7 +8,7 @@ import { parseFault } from '../shared/faults.js';
 import { withoutUndefined } from '../shared/format.js';
 import { parseJoin } from '../shared/join.js';
 import { systemRandom } from '../shared/random.js';
-import { parseSettings, path, trainSettingsSchema, wholeNumber } from '../shared/settings.js';
+import { parseSettings, path, wholeNumber, workersSchema } from '../shared/settings.js';
 import { runAgent, type AgentResult, type AgentStatus } from '../worker/agent.js';
 import { MOST_FRAME_BYTES } from '../worker/agent-job.js';
 import { connect } from '../worker/connect.js';
@@ -47,7 +47,7 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const nameExpected = 'up to 100 letters, digits, dots, dashes and underscores';
 
 const optionsSchema = v.strictObject({
-  workers: v.optional(trainSettingsSchema.entries.workers),
+  workers: v.optional(workersSchema),
   name: v.optional(
     v.pipe(v.string(nameExpected), v.regex(/^[\w.-]+$/, nameExpected), v.maxLength(100, nameExpected)),
   ),

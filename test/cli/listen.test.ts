@@ -86,8 +86,8 @@ test('Ctrl-C while it waits for nodes saves the run, and the command shown goes 
     assert.match(stderr, /after step 0 of 3.* --resume \S+ --listen 127\.0\.0\.1:\d+ --key-file key\n$/);
     const resumed = await lockstep(['train', '--resume', 'run', '--workers', '1', '--json'], { cwd });
     const plain = await lockstep(['train', 'mlp', '--max-steps', '3', '--json'], { cwd });
-    const hash = (stdout: string): string => onlyEvent(eventsOf(stdout), 'done').hash;
-    assert.equal(hash(resumed.stdout), hash(plain.stdout));
+    const [done, expected] = [resumed, plain].map(({ stdout }) => onlyEvent(eventsOf(stdout), 'done'));
+    assert.equal(done.hash, expected.hash);
   });
 });
 

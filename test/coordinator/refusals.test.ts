@@ -5,9 +5,11 @@ import { test } from 'node:test';
 import { Refusals } from '#dist/coordinator/refusals.js';
 import type { Clock } from '#dist/shared/clock.js';
 
+const notYet = (): void => {};
+
 function startRefusals() {
   let nowMs = 0;
-  let tick = (): void => {};
+  let tick = notYet;
   let isTicking = true;
   const told: string[] = [];
   const clock: Clock = {
@@ -26,7 +28,7 @@ function startRefusals() {
     refusals,
     told,
     isTicking: () => isTicking,
-    pass(ms: number) {
+    pass: (ms: number): void => {
       nowMs += ms;
       tick();
     },

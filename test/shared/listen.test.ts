@@ -85,7 +85,7 @@ test('defaults, and the flags that listen as before', () => {
     isInsecure: false,
     audit: 0.001,
   });
-  assert.deepEqual(listenFlags({ listen: '0' }, plain!, 4711), ['--listen', '127.0.0.1:4711']);
+  assert.deepEqual(listenFlags({ listen: '0' }, plain, 4711), ['--listen', '127.0.0.1:4711']);
   const chosen: ListenSettings = {
     listen: '[::]:0',
     minNodes: 2,
@@ -96,9 +96,17 @@ test('defaults, and the flags that listen as before', () => {
   const listening = resolveListening(chosen)!;
   assert.deepEqual([listening.patienceMs, listening.isInsecure], [600_000, true]);
   assert.deepEqual(listenFlags(chosen, listening, 4711), [
-    ...['--listen', '[::]:4711', '--min-nodes', '2', '--patience', '10m', '--key-file', 'a b', '--insecure'],
+    '--listen',
+    '[::]:4711',
+    '--min-nodes',
+    '2',
+    '--patience',
+    '10m',
+    '--key-file',
+    'a b',
+    '--insecure',
   ]);
-  assert.deepEqual(listenFlags({ listen: '0', insecure: false }, plain!, 1), ['--listen', '127.0.0.1:1']);
+  assert.deepEqual(listenFlags({ listen: '0', insecure: false }, plain, 1), ['--listen', '127.0.0.1:1']);
 });
 
 const refused: [object, RegExp][] = [
@@ -120,8 +128,7 @@ const refused: [object, RegExp][] = [
 
 for (const [chosen, message] of refused) {
   test(`refused: ${JSON.stringify(chosen)}`, () => {
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- as JavaScript may call it
-    assert.throws(() => resolveListening(chosen as ListenSettings), {
+    assert.throws(() => resolveListening(chosen), {
       code: 'LOCKSTEP_BAD_SETTING',
       message,
     });
