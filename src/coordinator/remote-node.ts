@@ -202,9 +202,9 @@ export class RemoteNode {
     const { phase } = this;
     const isExpected =
       message.type === 'leave' ||
+      message.type === 'pong' ||
       (message.type === 'hello' && phase === 'hello') ||
       (message.type === 'checked' && phase === 'checking') ||
-      (message.type === 'pong' && phase !== 'hello') ||
       (message.type !== 'hello' && message.type !== 'checked' && phase === 'ready');
     if (!isExpected) throw protocolError(`the message ${message.type} came out of order`);
     switch (message.type) {
