@@ -80,10 +80,37 @@ export function partCount({ laneMs }: Speed, lanes: number): number {
   return Math.max(1, Math.min(MOST_PARTS, Math.floor((lanes * laneMs) / PART_MS)));
 }
 
+/** So many measurements are kept of a node. */
+const KEPT = 15;
+
+/** The speed of a node by the medians of its newest leases: single ones are off by a start, a stall, a collection. */
+export class SpeedMeter {
+  readonly #kept: Speed[] = [];
+
+  add(speed: Speed): void {
+    this.#kept.push(speed);
+    if (this.#kept.length > KEPT) this.#kept.shift();
+  }
+
+  get speed(): Speed | undefined {
+    if (this.#kept.length === 0) return undefined;
+    return {
+      fixedMs: median(this.#kept.map(({ fixedMs }) => fixedMs)),
+      laneMs: median(this.#kept.map(({ laneMs }) => laneMs)),
+    };
+  }
+}
+
 /** Weight of the newest measurement in a running mean. */
 const NEWEST = 0.25;
 
 /** A running mean of measurements; `before` is undefined for the first. */
 export function blend(before: number | undefined, newest: number): number {
   return before === undefined ? newest : before + NEWEST * (newest - before);
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }

@@ -13,7 +13,7 @@ import type { NodeReport, RunEventBody, ThreadReport } from '../shared/events.js
 import { gradientBound, lossBound } from '../shared/exact-sum.js';
 import { plural } from '../shared/format.js';
 import { formatHash, sha256 } from '../shared/hash.js';
-import { MOST_PARTS, type MessageOf } from '../shared/messages.js';
+import type { MessageOf } from '../shared/messages.js';
 import type {
   Evaluated,
   Lanes,
@@ -26,7 +26,6 @@ import type {
 import type { UpdateScalars } from '../shared/optimizer.js';
 import { laneStart, Schedule } from '../shared/schedule.js';
 import { jobHash, type Job } from '../shared/settings.js';
-import { blend, cutLanes, partCount, rangesOf, shareLanes, taskMs, type Speed } from './assignment.js';
 import {
   advance,
   emptyLedger,
@@ -41,9 +40,9 @@ import {
   type LedgerTask,
   type Named,
   type NodeView,
-  type PlannedPart,
 } from './ledger.js';
-import { gradientOf, protocolError, RemoteNode, speedKey, type RemoteNodeHost } from './remote-node.js';
+import { isWithin, OWN, Planner, type Share } from './planner.js';
+import { gradientOf, protocolError, RemoteNode, type RemoteNodeHost } from './remote-node.js';
 
 export interface ClusterOptions {
   readonly job: Job;
@@ -76,26 +75,12 @@ export interface ClusterOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The own node's name in the ledger. */
-const OWN = 'coordinator';
 const TICK_MS = 50;
 const TICKS_PER_BEAT = 20;
-/** A plan is changed when the steps would be so much shorter, or the nodes are not the same. */
-const WORTH_CHANGING = 0.85;
-/** Shared steps that turn out slower than the own threads alone by this are given up for a while. */
-const TOO_SLOW = 1.05;
-const MOST_PROBE_BACKOFF_MS = 60_000;
 /** Between two looks at the plan, so many shared steps. */
-const STEPS_PER_LOOK = 32;
-/** Lanes that nobody owns are cut into so many parts at least, for those who come. */
-const UNOWNED_PARTS = 4;
+const STEPS_PER_LOOK = 8;
 /** Reports of nodes that are gone are kept of so many. */
 const MOST_GONE = 1000;
-
-interface Share {
-  readonly node: string;
-  readonly lanes: Lanes;
-}
 
 /** The task at work, and the sums of the parts that have come. */
 interface Work {
@@ -104,6 +89,12 @@ interface Work {
   /** When the last sum of each node came. */
   readonly lastSums: Map<string, number>;
   readonly settle: (isDone: boolean) => void;
+}
+
+/** Sums that a node tells. */
+interface Told {
+  readonly node: string;
+  readonly of: PartSums;
 }
 
 /** What is kept of a node beyond its connections. */
@@ -142,19 +133,10 @@ export class Cluster implements TrainingNode {
   /** Updates done, and the hash after them. */
   #step: number;
   #hash: string;
-  #shares: readonly Share[] = [];
-  #nextShares: readonly Share[] | undefined;
+  readonly #planner: Planner;
   #planNumber = 0;
   #isPlanDue = true;
   #stepsSinceLook = 0;
-  /** What the own threads take alone for a step, what shared steps take, and of that beyond the longest lease. */
-  #soloMs: number | undefined;
-  #sharedMs: number | undefined;
-  #overheadMs = 0;
-  /** Shared steps turned out slower than predicted: none until then. */
-  #soloUntilMs = 0;
-  #soloBackoffMs = 1000;
-  readonly #ownSpeeds = new Map<string, Speed>();
   readonly #ownQueue: { readonly task: LedgerTask; readonly lanes: Lanes }[] = [];
   #ownWork: Promise<void> | undefined;
   #weightsFrame: { readonly weights: string; readonly frame: Uint8Array } | undefined;
@@ -176,6 +158,9 @@ export class Cluster implements TrainingNode {
     this.#run = { run: formatHash(jobHash(job)), incarnation };
     this.#total = new Float64Array(job.model.paddedCount);
     this.#mostComponent = gradientBound(job.lanes) * job.lanes;
+    const { audit, random } = options;
+    const hasOwn = own.threads > 0;
+    this.#planner = new Planner({ lanes: job.lanes, leaf, samples, hasOwn, audit, random });
     this.#step = from.step;
     this.#hash = formatHash(from.hash);
     let dueMs = clock.nowMs() + TICK_MS;
@@ -250,12 +235,12 @@ export class Cluster implements TrainingNode {
       if (this.#fatal !== undefined) throw this.#fatal;
       const step = firstStep + results.length;
       this.#look();
-      const probed = this.#probeTarget();
+      const probed = this.#probe();
       const startMs = clock.nowMs();
-      if (this.#isSolo && probed === undefined) {
+      if (this.#planner.isSolo && probed === undefined) {
         const alone = await this.#alone(() => own.train(step, scalars.slice(results.length)));
         results.push(...alone);
-        this.#soloMs = blend(this.#soloMs, (clock.nowMs() - startMs) / alone.length);
+        this.#planner.addSolo((clock.nowMs() - startMs) / alone.length);
         this.#enter(results.at(-1)!, firstStep + results.length);
         break;
       }
@@ -273,7 +258,7 @@ export class Cluster implements TrainingNode {
     this.#isCut = false;
     this.#look();
     if (this.#fatal !== undefined) throw this.#fatal;
-    if (this.#isSolo) return this.#alone(() => this.#options.own.evaluate(set));
+    if (this.#planner.isSolo) return this.#alone(() => this.#options.own.evaluate(set));
     const work = await this.#compute({ kind: 'evaluate', set, step: this.#step }, undefined);
     return work?.sums;
   }
@@ -321,10 +306,6 @@ export class Cluster implements TrainingNode {
     await this.#options.own.close();
   }
 
-  get #isSolo(): boolean {
-    return this.#shares.length === 1 && this.#shares[0].node === OWN;
-  }
-
   /** Has the own node do something that concerns no other. */
   async #alone<T>(work: () => Promise<T>): Promise<T> {
     await this.#ownWork;
@@ -342,10 +323,7 @@ export class Cluster implements TrainingNode {
   }
 
   /** Has a task computed by all nodes of the plan. Undefined if it was given up. */
-  async #compute(
-    named: Omit<LedgerTask, 'weights'>,
-    probed: RemoteNode | undefined,
-  ): Promise<Work | undefined> {
+  async #compute(named: Omit<LedgerTask, 'weights'>, probed: string | undefined): Promise<Work | undefined> {
     if (this.#options.signal?.aborted) return undefined;
     const task = { ...named, weights: this.#hash };
     const gradient = task.kind === 'gradient' ? this.#total : new Float64Array(0);
@@ -360,7 +338,12 @@ export class Cluster implements TrainingNode {
     });
     const work = this.#work!;
     try {
-      this.#advance({ type: 'begin', task, parts: this.#partsOf(task, probed), nodes: this.#views(task) });
+      this.#advance({
+        type: 'begin',
+        task,
+        parts: this.#planner.partsOf(task, this.#freeMembers(), probed),
+        nodes: this.#views(task),
+      });
       return (await isDone) ? work : undefined;
     } finally {
       this.#work = undefined;
@@ -369,51 +352,6 @@ export class Cluster implements TrainingNode {
       // The own node does one thing at a time, and may still be at a part that another has answered meanwhile.
       await this.#ownWork;
     }
-  }
-
-  /**
-   * The shares of the plan, cut into parts. What its owner cannot take now is left to whoever is free, in as few parts as
-   * there are nodes for it.
-   */
-  #partsOf(task: LedgerTask, probed: RemoteNode | undefined): PlannedPart[] {
-    const free = this.#readyNodes();
-    const unowned = (lanes: Lanes): PlannedPart[] =>
-      cutLanes(lanes, Math.max(UNOWNED_PARTS, Math.min(free.length, MOST_PARTS))).map(part => ({
-        lanes: part,
-        node: undefined,
-      }));
-    const everything = { from: 0, to: this.#schedule.lanes };
-    const isOwned = this.#shares.some(({ node }) => free.includes(node));
-    if (!isOwned) return unowned(everything);
-    const parts = this.#shares.flatMap(({ node, lanes }): PlannedPart[] => {
-      if (!free.includes(node)) return unowned(lanes);
-      const count = partCount(this.#speedOf(node, task), lanes.to - lanes.from);
-      return cutLanes(lanes, count).map(part => ({ lanes: part, node }));
-    });
-    return parts.flatMap((part, index): PlannedPart[] => {
-      if (probed && index === parts.length - 1) {
-        const { from, to } = part.lanes;
-        const second = { node: probed.id, role: 'probe' } as const;
-        const rest = from < to - 1 ? [{ ...part, lanes: { from, to: to - 1 } }] : [];
-        return [...rest, { ...part, lanes: { from: to - 1, to }, second }];
-      }
-      const auditor = this.#auditorOf(part, free);
-      return [auditor === undefined ? part : { ...part, second: { node: auditor, role: 'audit' } }];
-    });
-  }
-
-  /**
-   * Who computes a part too, to compare: a node of the plan that holds its samples. Where there is none, samples are
-   * fetched for it, but only as rarely again: at the default share next to never, with 1 always.
-   */
-  #auditorOf({ node, lanes }: PlannedPart, free: readonly string[]): string | undefined {
-    const { audit, random } = this.#options;
-    if (audit === 0 || random() >= audit) return undefined;
-    const others = free.filter(other => other !== node && (other === OWN || this.#isPlanned(other)));
-    const holders = others.filter(other => other === OWN || isWithin(lanes, this.#remote.get(other)?.holds));
-    if (holders.length === 0 && random() >= audit) return undefined;
-    const candidates = holders.length > 0 ? holders : others;
-    return candidates[Math.floor(random() * candidates.length)];
   }
 
   #views(task: LedgerTask): NodeView[] {
@@ -426,32 +364,17 @@ export class Cluster implements TrainingNode {
 
   #ownView(task: LedgerTask): NodeView {
     const holds = { from: 0, to: this.#schedule.lanes };
-    return { node: OWN, speed: this.#speedOf(OWN, task), holds, isOwn: true };
+    return { node: OWN, speed: this.#planner.speedOf(undefined, task), holds, isOwn: true };
   }
 
-  #viewOf({ id, holds }: RemoteNode, task: LedgerTask): NodeView {
-    return { node: id, speed: this.#speedOf(id, task), holds, isOwn: false };
+  #viewOf(node: RemoteNode, task: LedgerTask): NodeView {
+    const { id, holds } = node;
+    return { node: id, speed: this.#planner.speedOf(node, task), holds, isOwn: false };
   }
 
-  /** As measured for this kind of task, or as it follows from others. */
-  #speedOf(node: string, task: Pick<LedgerTask, 'kind' | 'set'>): Speed {
-    const { job, samples } = this.#options;
-    const remote = this.#remote.get(node);
-    const speeds = remote ? remote.speeds : this.#ownSpeeds;
-    const measured = speeds.get(speedKey(task));
-    if (measured) return measured;
-    if (task.kind === 'evaluate') {
-      // A forward pass takes about a third of a training one.
-      const { fixedMs, laneMs } = this.#speedOf(node, { kind: 'gradient', set: 'train' });
-      return { fixedMs, laneMs: (laneMs * samples[task.set]) / job.lanes / job.bits.leaf / 3 };
-    }
-    if (remote) return { fixedMs: remote.roundTripMs, laneMs: remote.leafMs / Math.max(1, remote.threads) };
-    return { fixedMs: 0, laneMs: (this.#soloMs ?? 1) / job.lanes };
-  }
-
-  #readyNodes(): string[] {
-    const remote = [...this.#remote.values()].filter(({ isReady, id }) => isReady && this.#isFree(id));
-    return [...(this.threads > 0 ? [OWN] : []), ...remote.map(({ id }) => id)];
+  /** Remote nodes that can be given something now. */
+  #freeMembers(): RemoteNode[] {
+    return [...this.#remote.values()].filter(({ isReady, id }) => isReady && this.#isFree(id));
   }
 
   #isFree(id: string): boolean {
@@ -460,135 +383,23 @@ export class Cluster implements TrainingNode {
 
   /** Looks at the plan, where something has changed or enough steps were done since. */
   #look(): void {
-    const hasNode = this.#shares.some(({ node }) => node === OWN || this.#remote.get(node)?.isReady);
-    if (!hasNode) this.#shares = [];
-    if (++this.#stepsSinceLook < STEPS_PER_LOOK && !this.#isPlanDue && hasNode) return;
+    if (++this.#stepsSinceLook < STEPS_PER_LOOK && !this.#isPlanDue) return;
     this.#stepsSinceLook = 0;
     this.#isPlanDue = false;
-    this.#plan();
-    this.#adoptPlan();
+    this.#tellPlans(this.#planner.look(this.#freeMembers(), this.#options.clock.nowMs()));
   }
 
-  /** Chooses the shares to come: the best there are, unless the present ones are about as good. */
-  #plan(): void {
-    const task = { kind: 'gradient', set: 'train' } as const;
-    const ready = this.#readyNodes();
-    // Whoever has lanes keeps them until it is measured; others are measured before they get any.
-    const known = ready.filter(id => this.#isKnown(id));
-    const nodes = known.length > 0 ? known : ready;
-    if (nodes.length === 0) return;
-    const speeds = nodes.map(node => this.#speedOf(node, task));
-    const { lanes } = this.#schedule;
-    const counts = shareLanes(speeds, lanes);
-    const ranges = rangesOf(counts);
-    let wanted: readonly Share[] = nodes.flatMap((node, i) =>
-      counts[i] > 0 ? [{ node, lanes: ranges[i] }] : [],
-    );
-    if (this.threads > 0) {
-      const solo = [{ node: OWN, lanes: { from: 0, to: lanes } }];
-      if (this.#mustBeSolo()) {
-        this.#shares = solo;
-        this.#nextShares = undefined;
-        return;
-      }
-      if (this.#predictedMs(wanted) > this.#predictedMs(solo)) wanted = solo;
-    }
-    const isGoodEnough = (shares: readonly Share[] | undefined): boolean =>
-      shares !== undefined &&
-      shares.length > 0 &&
-      shares.every(({ node }) => nodes.includes(node)) &&
-      this.#predictedMs(wanted) > WORTH_CHANGING * this.#predictedMs(shares);
-    if (isGoodEnough(this.#nextShares)) return;
-    if (isGoodEnough(this.#shares)) {
-      this.#nextShares = undefined;
-      return;
-    }
-    this.#nextShares = wanted;
-    for (const { node, lanes: range } of wanted) {
-      const remote = this.#remote.get(node);
-      if (remote && !isWithin(range, remote.holds)) remote.sendPlan(++this.#planNumber, range);
-    }
+  #probe(): string | undefined {
+    const { probed, told } = this.#planner.probe(this.#freeMembers(), this.#options.clock.nowMs());
+    this.#tellPlans(told);
+    return probed;
   }
 
-  #isKnown(id: string): boolean {
-    return id === OWN || this.#remote.get(id)?.speeds.has('gradient') === true || this.#isPlanned(id);
+  #tellPlans(shares: readonly Share[]): void {
+    for (const { node, lanes } of shares) this.#remote.get(node)?.sendPlan(++this.#planNumber, lanes);
   }
 
-  #isPlanned(id: string): boolean {
-    return [...this.#shares, ...(this.#nextShares ?? [])].some(({ node }) => node === id);
-  }
-
-  /**
-   * What the own threads take alone is measured first: by it everything else is judged. And shared steps that turn out
-   * slower, whatever was predicted, are given up for a while.
-   */
-  #mustBeSolo(): boolean {
-    const nowMs = this.#options.clock.nowMs();
-    if (this.#soloMs === undefined) return true;
-    if (!this.#isSolo && this.#sharedMs !== undefined && this.#sharedMs > this.#soloMs * TOO_SLOW) {
-      this.#soloUntilMs = nowMs + this.#soloBackoffMs;
-      this.#soloBackoffMs = Math.min(2 * this.#soloBackoffMs, MOST_PROBE_BACKOFF_MS);
-    }
-    return nowMs < this.#soloUntilMs;
-  }
-
-  #predictedMs(shares: readonly Share[]): number {
-    if (shares.length === 1 && shares[0].node === OWN) return this.#soloMs ?? 0;
-    const speeds = shares.map(({ node }) => this.#speedOf(node, { kind: 'gradient', set: 'train' }));
-    const counts = shares.map(({ lanes: { from, to } }) => to - from);
-    return taskMs(speeds, counts) + this.#overheadMs;
-  }
-
-  /** The next plan becomes the present one once its nodes hold their shards, or at once if there is none. */
-  #adoptPlan(): void {
-    if (!this.#nextShares) return;
-    const isPrepared = this.#nextShares.every(
-      ({ node, lanes }) => node === OWN || isWithin(lanes, this.#remote.get(node)?.holds),
-    );
-    if (!isPrepared && this.#shares.length > 0) return;
-    this.#shares = this.#nextShares;
-    this.#nextShares = undefined;
-    this.#sharedMs = undefined;
-    for (const { node } of this.#shares) {
-      const remote = this.#remote.get(node);
-      if (remote) remote.probeBackoffMs = 1000;
-    }
-  }
-
-  /** A node without lanes whose speed is to be measured now, by a lane that others compute too. */
-  #probeTarget(): RemoteNode | undefined {
-    const nowMs = this.#options.clock.nowMs();
-    if (this.#shares.length === 0 || (this.threads > 0 && this.#soloMs === undefined)) return undefined;
-    const last = { from: this.#schedule.lanes - 1, to: this.#schedule.lanes };
-    const due = [...this.#remote.values()].filter(
-      node =>
-        node.isReady &&
-        nowMs >= node.nextProbeMs &&
-        !this.#isPlanned(node.id) &&
-        this.#isFree(node.id) &&
-        this.#mayHelp(node),
-    );
-    for (const node of due) {
-      if (isWithin(last, node.holds)) {
-        node.nextProbeMs = nowMs + node.probeBackoffMs;
-        node.probeBackoffMs = Math.min(2 * node.probeBackoffMs, MOST_PROBE_BACKOFF_MS);
-        return node;
-      }
-      if (!node.plan || !isWithin(last, node.plan.lanes)) node.sendPlan(++this.#planNumber, last);
-    }
-    return undefined;
-  }
-
-  /** Whether steps would be shorter with it, by what its check took as long as it is not measured. */
-  #mayHelp({ id, speeds }: RemoteNode): boolean {
-    if (speeds.has('gradient')) return true;
-    const nodes = [...this.#shares.map(({ node }) => node), id];
-    const speedList = nodes.map(node => this.#speedOf(node, { kind: 'gradient', set: 'train' }));
-    const counts = shareLanes(speedList, this.#schedule.lanes);
-    return taskMs(speedList, counts) + this.#overheadMs < WORTH_CHANGING * this.#predictedMs(this.#shares);
-  }
-
-  #advance(event: LedgerEvent, sums?: PartSums): void {
+  #advance(event: LedgerEvent, told?: Told): void {
     const { clock } = this.#options;
     const { ledger, effects } = advance(this.#ledger, event, clock.nowMs());
     this.#ledger = ledger;
@@ -596,7 +407,7 @@ export class Cluster implements TrainingNode {
     for (const effect of effects) {
       if (effect.type === 'grant') {
         grants.set(effect.node, [...(grants.get(effect.node) ?? []), effect.lanes]);
-      } else this.#carryOut(effect, event, sums);
+      } else this.#carryOut(effect, told);
     }
     const task = this.#work?.task;
     if (task) for (const [node, parts] of grants) this.#grant(node, task, parts);
@@ -606,18 +417,18 @@ export class Cluster implements TrainingNode {
     }
   }
 
-  #carryOut(effect: Exclude<Effect, { type: 'grant' }>, event: LedgerEvent, sums?: PartSums): void {
+  #carryOut(effect: Exclude<Effect, { type: 'grant' }>, told?: Told): void {
     const { emit } = this.#options;
     switch (effect.type) {
       case 'add':
-        return this.#add((event as Named).node, sums!);
+        return this.#add(told!);
       case 'drop':
         return this.#drop(effect.node);
       case 'expired': {
         this.#tallyOf(effect.node).expired++;
         const remote = this.#remote.get(effect.node);
         // Of a node that is known its lateness says nothing; of one that is not, all that there is.
-        if (remote?.speeds.has('gradient')) remote.distrustLease();
+        if (remote?.meters.has('gradient')) remote.distrustLease();
         this.#isPlanDue = true;
         const { from: fromLane, to: toLane } = effect.lanes;
         const { name } = this.#tallyOf(effect.node);
@@ -687,9 +498,7 @@ export class Cluster implements TrainingNode {
       const startMs = clock.nowMs();
       try {
         const sums = await own.compute(task, lanes);
-        const key = speedKey(task);
-        const laneMs = (clock.nowMs() - startMs) / (lanes.to - lanes.from);
-        this.#ownSpeeds.set(key, { fixedMs: 0, laneMs: blend(this.#ownSpeeds.get(key)?.laneMs, laneMs) });
+        this.#planner.addOwn(task, clock.nowMs() - startMs, lanes.to - lanes.from);
         this.#tell(named, sums);
       } catch (error) {
         if (error instanceof LockstepError && error.code === 'LOCKSTEP_BAD_LEAF') {
@@ -719,18 +528,14 @@ export class Cluster implements TrainingNode {
     const count = kind === 'gradient' ? job.model.parameterCount : 0;
     const gradient = gradientOf(message, count, this.#mostComponent);
     const named = { node: node.id, task: taskOf(message), lanes };
-    if (isOwed(this.#ledger, named)) node.book(computeMs);
+    if (isOwed(this.#ledger, named) && node.book(computeMs)) this.#planner.addRemote(node.id);
     this.#tell(named, { lossSum, correct, samples: expected, gradient });
-    if (!node.speeds.has('gradient') || !this.#isShared(node.id)) this.#isPlanDue = true;
-  }
-
-  #isShared(id: string): boolean {
-    return this.#shares.some(({ node }) => node === id);
+    if (!this.#planner.isPlanned(node.id)) this.#isPlanDue = true;
   }
 
   #tell(named: Named, sums: PartSums): void {
     const digest = isContested(this.#ledger, named) ? this.#digestOf(sums) : undefined;
-    this.#advance({ type: 'sum', ...named, digest }, sums);
+    this.#advance({ type: 'sum', ...named, digest }, { node: named.node, of: sums });
   }
 
   #digestOf({ lossSum, correct, samples, gradient }: PartSums): string {
@@ -738,7 +543,7 @@ export class Cluster implements TrainingNode {
     return sha256(`${lossSum} ${correct} ${samples} ${sha256(bytesOf(flat))}`);
   }
 
-  #add(node: string, { lossSum, correct, samples, gradient }: PartSums): void {
+  #add({ node, of: { lossSum, correct, samples, gradient } }: Told): void {
     const { task, sums, lastSums } = this.#work!;
     sums.lossSum += lossSum;
     sums.correct += correct;
@@ -763,8 +568,7 @@ export class Cluster implements TrainingNode {
   #measureStep({ lastSums }: Work, startMs: number): void {
     const nowMs = this.#options.clock.nowMs();
     const lastMs = Math.max(...lastSums.values());
-    this.#overheadMs = blend(this.#overheadMs || undefined, nowMs - lastMs);
-    if (!this.#isSolo) this.#sharedMs = blend(this.#sharedMs, nowMs - startMs);
+    this.#planner.addShared(nowMs - startMs, nowMs - lastMs);
   }
 
   #giveUpTask(): void {
@@ -825,7 +629,10 @@ export class Cluster implements TrainingNode {
   }
 
   #onGone(node: RemoteNode, reason: string): void {
-    if (this.#remote.get(node.id) === node) this.#remote.delete(node.id);
+    if (this.#remote.get(node.id) === node) {
+      this.#remote.delete(node.id);
+      this.#planner.forget(node.id);
+    }
     const { id, name, connection } = node;
     this.#isPlanDue = true;
     if (!node.wasReady) {
@@ -895,7 +702,7 @@ export class Cluster implements TrainingNode {
   #report(id: string, tally: Tally, isFinal: boolean): NodeReport {
     const nowMs = this.#options.clock.nowMs();
     const node = this.#remote.get(id);
-    const share = this.#shares.find(other => other.node === id);
+    const share = this.#planner.shares.find(other => other.node === id);
     const [samples, ms] = isFinal
       ? [tally.samples, nowMs - tally.joinedMs]
       : [tally.samples - tally.reportedSamples, nowMs - tally.reportedMs];
@@ -930,28 +737,13 @@ export class Cluster implements TrainingNode {
     if (!node.isReady) return { state: 'joining', why: 'its arithmetic is being checked' };
     if (!this.#isFree(node.id)) return { state: 'late', why: 'it has not answered a lease in time' };
     if (share) return { state: 'active', why: '' };
-    if (node.plan && !isWithin(node.plan.lanes, node.holds)) {
+    if (node.planned && !isWithin(node.planned, node.holds)) {
       return { state: 'fetching', why: 'it is fetching its shards' };
     }
-    return { state: 'spare', why: this.#whySpare(node) };
-  }
-
-  #whySpare(node: RemoteNode): string {
-    const speed = node.speeds.get('gradient');
-    const presentMs = this.#isSolo ? this.#soloMs : this.#sharedMs;
-    if (!speed || presentMs === undefined) return 'it is to be measured';
-    const aloneMs = speed.fixedMs + speed.laneMs;
-    return (
-      `a single lane takes it ${aloneMs.toFixed(1)} ms (${speed.fixedMs.toFixed(1)} of them the network), ` +
-      `and a step takes ${presentMs.toFixed(1)} ms without it`
-    );
+    return { state: 'spare', why: this.#planner.whySpare(node) };
   }
 }
 
 function taskOf({ kind, set, step, weights }: MessageOf<'sum'> | MessageOf<'bad-leaf'>): LedgerTask {
   return { kind, set, step, weights };
-}
-
-function isWithin(inner: Lanes, outer: Lanes | undefined): boolean {
-  return outer !== undefined && outer.from <= inner.from && inner.to <= outer.to;
 }

@@ -357,16 +357,16 @@ function grantOpen(before: Ledger, nowMs: number, effects: Effect[]): Advance {
       part.holdings.some(({ role, hasExpired }) => role !== 'probe' && !hasExpired)
     )
       continue;
-    const isOwed = part.holdings.length > 0;
-    if (part.bad && !isOwed && ledger.nodes.length === 1 && ledger.nodes[0].node === part.bad.node) {
+    const hasHolder = part.holdings.length > 0;
+    if (part.bad && !hasHolder && ledger.nodes.length === 1 && ledger.nodes[0].node === part.bad.node) {
       effects.push({ type: 'bad', nodes: [part.bad.node], lanes, message: part.bad.message });
       return { ledger: giveUp(ledger), effects };
     }
     const node = firstToBeDone(ledger, part);
-    if (node !== undefined) ledger = grant(ledger, node, lanes, isOwed ? 'twin' : 'lease', nowMs, effects);
+    if (node !== undefined) ledger = grant(ledger, node, lanes, hasHolder ? 'twin' : 'lease', nowMs, effects);
     else
       isWaiting ||=
-        !isOwed && !ledger.nodes.some(view => isFree(ledger, view.node) && view.node !== part.bad?.node);
+        !hasHolder && !ledger.nodes.some(view => isFree(ledger, view.node) && view.node !== part.bad?.node);
   }
   if (isWaiting && !before.isWaiting) effects.push({ type: 'waiting' });
   return { ledger: { ...ledger, isWaiting }, effects };

@@ -8,7 +8,8 @@ import type { Connection } from '../shared/connection.js';
 import { LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
 import { MOST_FETCHES, PROTOCOL_VERSION, type MessageOf, type ToCoordinator } from '../shared/messages.js';
 import type { Lanes, Task } from '../shared/node.js';
-import { blend, type Speed } from './assignment.js';
+import { blend, type SpeedMeter } from './assignment.js';
+import { meterOf, type Member } from './planner.js';
 
 /** What the protocol of a connection needs of its surroundings. */
 export interface RemoteNodeHost {
@@ -52,7 +53,7 @@ interface OpenLease {
   computeMs: number;
 }
 
-export class RemoteNode {
+export class RemoteNode implements Member {
   readonly id: string;
   readonly connection: Connection;
   readonly #host: RemoteNodeHost;
@@ -63,14 +64,10 @@ export class RemoteNode {
   leafMs = 0;
   roundTripMs = 0;
   lastHeardMs: number;
-  /** The plan told last, and the lanes that it has said to hold the shards of. */
-  plan: { readonly number: number; readonly lanes: Lanes } | undefined;
+  planned: Lanes | undefined;
+  #planNumber = 0;
   holds: Lanes = { from: 0, to: 0 };
-  /** Measured, by kind and set of the task. */
-  readonly speeds = new Map<string, Speed>();
-  /** When it may be measured again while it has no lanes, and how long to wait after that. */
-  nextProbeMs = 0;
-  probeBackoffMs = 1000;
+  readonly meters = new Map<string, SpeedMeter>();
   #phaseSinceMs: number;
   #weights = '';
   #lease: OpenLease | undefined;
@@ -111,7 +108,8 @@ export class RemoteNode {
 
   /** Tells it the lanes whose shards it is to hold. */
   sendPlan(number: number, lanes: Lanes): void {
-    this.plan = { number, lanes };
+    this.planned = lanes;
+    this.#planNumber = number;
     this.connection.send(encode({ type: 'plan', plan: number, ...lanes }));
   }
 
@@ -214,8 +212,8 @@ export class RemoteNode {
         this.leafMs = message.leafMs;
         return this.#host.onChecked(this, message.digests);
       case 'prepared':
-        if (message.plan !== this.plan?.number) return;
-        this.holds = this.plan.lanes;
+        if (message.plan !== this.#planNumber || !this.planned) return;
+        this.holds = this.planned;
         return this.#host.onPrepared(this);
       case 'fetch':
         return this.#onFetch(message);
@@ -252,21 +250,20 @@ export class RemoteNode {
     this.pump();
   }
 
-  /** Books the time of an answer; gives the speed if that was the lease's last. */
-  book(computeMs: number): void {
+  /** Books the time of an answer. True if the lease is answered by it and could be measured. */
+  book(computeMs: number): boolean {
     const lease = this.#lease;
-    if (!lease) return;
+    if (!lease) return false;
     lease.computeMs += computeMs;
-    if (--lease.open > 0) return;
+    if (--lease.open > 0) return false;
     this.#lease = undefined;
-    if (!lease.isTimed) return;
-    const key = speedKey(lease);
-    const before = this.speeds.get(key);
+    if (!lease.isTimed) return false;
     const elapsedMs = this.#host.nowMs() - lease.grantedMs;
-    this.speeds.set(key, {
-      fixedMs: blend(before?.fixedMs, Math.max(0, elapsedMs - lease.computeMs)),
-      laneMs: blend(before?.laneMs, lease.computeMs / lease.lanes),
+    meterOf(this.meters, lease).add({
+      fixedMs: Math.max(0, elapsedMs - lease.computeMs),
+      laneMs: lease.computeMs / lease.lanes,
     });
+    return true;
   }
 
   #enter(phase: Phase): void {
@@ -280,10 +277,6 @@ export class RemoteNode {
     this.#wantedShards = [];
     this.#host.onGone(this, reason);
   }
-}
-
-export function speedKey({ kind, set }: Pick<Task, 'kind' | 'set'>): string {
-  return kind === 'gradient' ? kind : set;
 }
 
 export function protocolError(what: string): LockstepError {

@@ -40,6 +40,11 @@ export const faultNames = [
 ] as const;
 export type FaultName = (typeof faultNames)[number];
 
+/** A count for each fault. */
+export function noFaults(): Record<FaultName, number> {
+  return Object.fromEntries(faultNames.map(name => [name, 0])) as Record<FaultName, number>; // oxlint-disable-line typescript/no-unsafe-type-assertion -- every name is there
+}
+
 export interface SimulatedRun {
   readonly seed: number;
   readonly faults: Record<FaultName, number>;
@@ -63,7 +68,8 @@ export async function simulate(seed: number): Promise<SimulatedRun> {
     return await new Simulation(seed).run();
   } catch (error) {
     const text = error instanceof Error ? error.stack : String(error);
-    throw new Error(`seed ${seed}: ${text}\nreplay: npm run test:simulation -- ${seed}`);
+    const replay = `npm run test:simulation -- ${seed}`;
+    throw new Error(`seed ${seed}: ${text}\nreplay: ${replay}`, { cause: error });
   }
 }
 
@@ -86,7 +92,7 @@ class Simulation {
   readonly #world = new World();
   readonly #random: Random;
   readonly #seed: number;
-  readonly #faults = Object.fromEntries(faultNames.map(name => [name, 0])) as Record<FaultName, number>;
+  readonly #faults = noFaults();
   readonly #dataset;
   readonly #job;
   readonly #shards;
@@ -174,8 +180,8 @@ class Simulation {
     const { batch, leaf, seed, profile } = bits;
     const { engine, samples } = leafJobOf(job, this.#dataset);
     const incarnation = this.#drawId();
-    const from = this.#checkpoint;
-    const own = new StandInLocalNode(process, this.#ownThreads, this.#ownLaneMs, job, this.#dataset, from);
+    const state = this.#checkpoint;
+    const own = new StandInLocalNode(process, this.#ownThreads, this.#ownLaneMs, job, this.#dataset, state);
     const random = this.#random.fork(`coordinator ${this.#clusters++}`);
     const jobFrame = encode({
       type: 'job',
@@ -192,13 +198,15 @@ class Simulation {
       engine,
       profile,
       dataset: { name: this.#dataset.name, digest: this.#dataset.digest },
-      shards: this.#shards.map(({ bytes: _, ...shard }) => shard),
+      shards: this.#shards.map(({ set, from, samples: count, sha256: digest }) => {
+        return { set, from, samples: count, sha256: digest };
+      }),
     });
     this.#cluster = new Cluster({
       job,
       samples,
       own,
-      from,
+      from: state,
       incarnation,
       jobFrame,
       shardCount: this.#shards.length,
@@ -213,7 +221,7 @@ class Simulation {
       emit: event => this.#onEvent(event),
       onGiveUp: error => this.#fail(error),
     });
-    void this.#train(this.#cluster, process, from).catch((error: unknown) => {
+    void this.#train(this.#cluster, process, state).catch((error: unknown) => {
       if (process.isAlive) this.#fail(error);
     });
   }
@@ -375,15 +383,15 @@ class Simulation {
     const nowMs = this.#world.nowMs;
     const owes = (): boolean => this.#cluster.lanesOwed(agent.id) > 0;
     const path = (): End => (random.chance(0.5) ? end! : end!.peerEnd);
-    switch (fault) {
-      case 'coordinator stalled':
-        if (this.#faults[fault] >= 2) return;
-        count();
-        return this.#coordinator.freeze(random.uniform(20, 2000));
-      case 'coordinator killed':
-        if (this.#faults[fault] >= 2 || !this.#coordinator.isAlive) return;
-        count();
-        return this.#restartCoordinator();
+    if (fault === 'coordinator stalled') {
+      if (this.#faults[fault] >= 2) return;
+      count();
+      return this.#coordinator.freeze(random.uniform(20, 2000));
+    }
+    if (fault === 'coordinator killed') {
+      if (this.#faults[fault] >= 2 || !this.#coordinator.isAlive) return;
+      count();
+      return this.#restartCoordinator();
     }
     if (!isConnected) return;
     switch (fault) {
@@ -406,11 +414,12 @@ class Simulation {
         return end.link.cut('the link was cut');
       case 'link stalled':
         count();
-        end.path.stalledUntilMs = end.peerEnd.path.stalledUntilMs = nowMs + random.uniform(20, 3000);
+        end.stall(random.uniform(20, 3000));
+        end.peerEnd.stall(random.uniform(20, 3000));
         return;
       case 'link stalled one way':
         count();
-        path().path.stalledUntilMs = nowMs + random.uniform(20, 3000);
+        path().stall(random.uniform(20, 3000));
         return;
       case 'link slowed': {
         count();
@@ -515,11 +524,7 @@ class Simulation {
   }
 }
 
-const checkDigests: [string, string, string] = ['a', 'b', 'c'].map(name => sha256(name).slice(0, 16)) as [
-  string,
-  string,
-  string,
-];
+const checkDigests: [string, string, string] = ['0'.repeat(16), '1'.repeat(16), '2'.repeat(16)];
 
 function isSum(frame: Uint8Array): boolean {
   return decode(frame, 'coordinator', MAX_FRAME_BYTES).type === 'sum';

@@ -149,7 +149,7 @@ class Arithmetic {
 export function expectedRun(job: Job, dataset: Dataset): { hashes: bigint[]; sums: PartSums[] } {
   const node = new Arithmetic(leafJob(job, dataset));
   const samples = wholeOf(dataset);
-  let weights = new Float32Array(job.model.paddedCount);
+  let weights: Float32Array = new Float32Array(job.model.paddedCount);
   let hash = jobHash(job);
   const hashes: bigint[] = [];
   const sums: PartSums[] = [];
@@ -160,7 +160,7 @@ export function expectedRun(job: Job, dataset: Dataset): { hashes: bigint[]; sum
       weights,
       samples,
     );
-    weights = node.updated(weights, part.gradient) as Float32Array<ArrayBuffer>;
+    weights = node.updated(weights, part.gradient);
     hash = node.chained(hash, step + 1, weights);
     hashes.push(hash);
     sums.push(part);

@@ -114,7 +114,7 @@ export class Process {
       nowMs: () => world.nowMs + clockStartMs,
       after,
       every: (periodMs, tick) => {
-        let cancel = (): unknown => undefined;
+        let cancel: () => void;
         const again = (): void => {
           cancel = after(periodMs, () => {
             again();
@@ -210,6 +210,11 @@ export class End implements Connection {
     for (const { frame: changed, extraMs } of tamper?.(frame) ?? [{ frame, extraMs: 0 }]) {
       this.#deliver(changed, extraMs);
     }
+  }
+
+  /** Nothing arrives for a while; a stall never ends before one that began earlier, or frames would overtake others. */
+  stall(durationMs: number): void {
+    this.path.stalledUntilMs = Math.max(this.path.stalledUntilMs, this.process.world.nowMs + durationMs);
   }
 
   /** In order, except what is delayed on purpose. */
