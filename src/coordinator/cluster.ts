@@ -4,7 +4,7 @@
 // update. Where the plan leaves all lanes to the own node, it does whole spans of steps as if nobody else were there.
 // Who gets what is decided by `assignment` and `ledger`; this module measures, asks them, and carries out their answers.
 
-import { encode, bytesOf } from '../shared/codec.js';
+import { bytesOf, encode, FrameSpace } from '../shared/codec.js';
 import type { Clock } from '../shared/clock.js';
 import type { Connection } from '../shared/connection.js';
 import type { SetName } from '../shared/dataset.js';
@@ -42,7 +42,7 @@ import {
   type NodeView,
 } from './ledger.js';
 import { isWithin, OWN, Planner, type Share } from './planner.js';
-import { gradientOf, protocolError, RemoteNode, type RemoteNodeHost } from './remote-node.js';
+import { protocolError, readGradient, RemoteNode, type RemoteNodeHost } from './remote-node.js';
 
 export interface ClusterOptions {
   readonly job: Job;
@@ -123,6 +123,8 @@ export class Cluster implements TrainingNode {
   readonly #schedule: Schedule;
   readonly #run: { readonly run: string; readonly incarnation: string };
   readonly #total: Float64Array;
+  /** The gradient that was received last. */
+  readonly #received: Float64Array;
   readonly #remote = new Map<string, RemoteNode>();
   readonly #tallies = new Map<string, Tally>();
   readonly #stopTicking: () => void;
@@ -139,6 +141,7 @@ export class Cluster implements TrainingNode {
   #stepsSinceLook = 0;
   readonly #ownQueue: { readonly task: LedgerTask; readonly lanes: Lanes }[] = [];
   #ownWork: Promise<void> | undefined;
+  readonly #weightsSpace = new FrameSpace();
   #weightsFrame: { readonly weights: string; readonly frame: Uint8Array } | undefined;
   #fatal: unknown;
   #isCut = false;
@@ -157,6 +160,7 @@ export class Cluster implements TrainingNode {
     this.#schedule = new Schedule({ samples: samples.train, seed, batch, leaf });
     this.#run = { run: formatHash(jobHash(job)), incarnation };
     this.#total = new Float64Array(job.model.paddedCount);
+    this.#received = new Float64Array(job.model.parameterCount);
     this.#mostComponent = gradientBound(job.lanes) * job.lanes;
     const { audit, random } = options;
     const hasOwn = own.threads > 0;
@@ -474,11 +478,13 @@ export class Cluster implements TrainingNode {
     this.#remote.get(node)?.lease(task, parts, this.#run, () => this.#frameOfWeights(task));
   }
 
-  /** The same bytes for every node: encoded once. */
+  /** The same bytes for every node: encoded once, into the same memory if the frame before has left everywhere. */
   #frameOfWeights({ step, weights }: LedgerTask): Uint8Array {
     if (this.#weightsFrame?.weights !== weights) {
       const data = bytesOf(this.#options.own.weights());
-      this.#weightsFrame = { weights, frame: encode({ type: 'weights', step, weights, data }) };
+      const hasLeft = [...this.#remote.values()].every(({ connection }) => connection.bufferedBytes === 0);
+      const message = { type: 'weights', step, weights, data } as const;
+      this.#weightsFrame = { weights, frame: encode(message, hasLeft ? this.#weightsSpace : undefined) };
     }
     return this.#weightsFrame.frame;
   }
@@ -525,8 +531,8 @@ export class Cluster implements TrainingNode {
     const mostLoss = lossBound(Math.max(samples.train, samples.test)) * expected;
     if (!(Math.abs(lossSum) <= mostLoss) || correct > expected)
       throw protocolError('a sum is beyond its bound');
-    const count = kind === 'gradient' ? job.model.parameterCount : 0;
-    const gradient = gradientOf(message, count, this.#mostComponent);
+    const gradient = this.#received.subarray(0, kind === 'gradient' ? job.model.parameterCount : 0);
+    readGradient(message, gradient, this.#mostComponent);
     const named = { node: node.id, task: taskOf(message), lanes };
     if (isOwed(this.#ledger, named) && node.book(computeMs)) this.#planner.addRemote(node.id);
     this.#tell(named, { lossSum, correct, samples: expected, gradient });

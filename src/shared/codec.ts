@@ -34,29 +34,40 @@ const nothing = new Uint8Array(0);
 
 /**
  * The frame of a message, which holds a copy of the message's bytes and may go to any number of connections: weights are
- * encoded once for all nodes.
+ * encoded once for all nodes. With `space` it lies there, and lasts until the next frame is made in it.
  */
-export function encode(message: Message): Uint8Array {
+export function encode(message: Message, space?: FrameSpace): Uint8Array {
   if (message.type === 'weights' || message.type === 'shard') {
     const { data, ...fields } = message;
-    return seal({ ...fields, data: nothing }, data);
+    return seal({ ...fields, data: nothing }, data, space);
   }
   if (message.type === 'sum') {
     const { gradient, ...fields } = message;
-    return seal({ ...fields, gradient: nothing }, gradient);
+    return seal({ ...fields, gradient: nothing }, gradient, space);
   }
   return seal(message);
+}
+
+/** Memory for frames that follow each other: what a step allocates anew, the garbage collector stops a step for. */
+export class FrameSpace {
+  #bytes = Buffer.alloc(0);
+
+  take(length: number): Buffer {
+    if (this.#bytes.length < length) this.#bytes = Buffer.allocUnsafeSlow(length);
+    return this.#bytes.subarray(0, length);
+  }
 }
 
 /**
  * msgpackr would copy large bytes into a buffer of its own that it then keeps. So it is given empty ones, as the last
  * value: what it makes of them, c4 00, is replaced by the real ones.
  */
-function seal(fields: object, bytes?: Uint8Array): Uint8Array {
+function seal(fields: object, bytes?: Uint8Array, space?: FrameSpace): Uint8Array {
   const packed = msgpack.pack(fields);
   const head = bytes === undefined ? packed : packed.subarray(0, -2);
   const bodyBytes = head.length + (bytes === undefined ? 0 : 5 + bytes.length);
-  const frame = Buffer.allocUnsafe(bodyBytes + CRC_BYTES);
+  const length = bodyBytes + CRC_BYTES;
+  const frame = space?.take(length) ?? Buffer.allocUnsafe(length);
   frame.set(head);
   if (bytes !== undefined) {
     frame[head.length] = 0xc6;
@@ -246,28 +257,15 @@ export function scan(body: Uint8Array, mostValues: number): Scan {
 // processor that this project is tested on has them so.
 
 /**
- * The f32 of a message's bytes: a view where they are aligned, else a copy.
- * @throws LOCKSTEP_PROTOCOL if they are no whole number of f32
+ * Copies a message's bytes into numbers, of which there must be as many. Frames are views of larger buffers, so bytes are
+ * rarely aligned; and what is reused makes no garbage.
+ * @throws LOCKSTEP_PROTOCOL
  */
-export function floatsOf(bytes: Uint8Array): Float32Array {
-  const aligned = alignedTo(bytes, Float32Array.BYTES_PER_ELEMENT);
-  return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.length / 4);
-}
-
-/**
- * The f64 of a message's bytes: a view where they are aligned, else a copy.
- * @throws LOCKSTEP_PROTOCOL if they are no whole number of f64
- */
-export function doublesOf(bytes: Uint8Array): Float64Array {
-  const aligned = alignedTo(bytes, Float64Array.BYTES_PER_ELEMENT);
-  return new Float64Array(aligned.buffer, aligned.byteOffset, aligned.length / 8);
-}
-
-function alignedTo(bytes: Uint8Array, elementBytes: number): Uint8Array {
-  if (bytes.length % elementBytes !== 0) {
-    throw protocolError(`its bytes are no whole number of f${8 * elementBytes}`);
+export function copyNumbers(bytes: Uint8Array, numbers: Float32Array | Float64Array): void {
+  if (bytes.length !== numbers.byteLength) {
+    throw protocolError(`it has numbers of ${bytes.length} bytes and should have ${numbers.byteLength}`);
   }
-  return bytes.byteOffset % elementBytes === 0 ? bytes : new Uint8Array(bytes);
+  bytesOf(numbers).set(bytes);
 }
 
 /** A view. */

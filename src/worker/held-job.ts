@@ -1,6 +1,6 @@
 // What an agent keeps while connections come and go: its job, the node that computes it, and the shards in the node.
 
-import { floatsOf } from '../shared/codec.js';
+import { copyNumbers } from '../shared/codec.js';
 import type { LeafJob } from '../shared/leaf-job.js';
 import type { MessageOf } from '../shared/messages.js';
 import type { AgentNode, Lanes, PartSums, Task } from '../shared/node.js';
@@ -28,6 +28,8 @@ export class HeldJob {
   #checking: Promise<Numerics> | undefined;
   #opening: Promise<AgentNode> | undefined;
   #node: AgentNode | undefined;
+  /** Weights on their way into the node. */
+  readonly #numbers: Float32Array;
   /** Those in the node. */
   #weights: MessageOf<'weights'> | undefined;
   /** What is being computed, perhaps for a connection that is gone: it cannot be ended, and a node does one at a time. */
@@ -36,6 +38,7 @@ export class HeldJob {
 
   constructor(job: AgentJob, maker: NodeMaker) {
     this.job = job;
+    this.#numbers = new Float32Array(job.leafJob.model.parameterCount);
     this.#maker = maker;
   }
 
@@ -68,7 +71,10 @@ export class HeldJob {
   /** Computes with the open and idle node. What it gives is valid until the next call. */
   compute(weights: MessageOf<'weights'>, task: Task, lanes: Lanes): Promise<PartSums> {
     const node = this.#node!;
-    if (this.#weights !== weights) node.setWeights(weights.step, floatsOf(weights.data));
+    if (this.#weights !== weights) {
+      copyNumbers(weights.data, this.#numbers);
+      node.setWeights(weights.step, this.#numbers);
+    }
     this.#weights = weights;
     const computing = node.compute(task, lanes);
     this.#atWork = computing.catch(() => {});

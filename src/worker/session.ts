@@ -5,7 +5,7 @@
 // first part of the queue be computed. Queues are bounded: parts by the protocol, shards by MOST_FETCHES.
 
 import type { Clock } from '../shared/clock.js';
-import { bytesOf, decode, encode, MOST_JOB_FRAME_BYTES } from '../shared/codec.js';
+import { bytesOf, decode, encode, FrameSpace, MOST_JOB_FRAME_BYTES } from '../shared/codec.js';
 import type { Connection } from '../shared/connection.js';
 import { errorCodes, LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
 import { integer } from '../shared/format.js';
@@ -95,6 +95,8 @@ export class Session {
   readonly #connection: Connection;
   readonly #options: SessionOptions;
   readonly #stopTicks: () => void;
+  /** Of sums. */
+  readonly #space = new FrameSpace();
   #settle!: (end: SessionEnd) => void;
   #isOver = false;
   #lastTickMs: number;
@@ -147,8 +149,8 @@ export class Session {
     this.#end({ how: 'left' }, 'the node leaves');
   }
 
-  #send(message: ToCoordinator): void {
-    if (!this.#isOver) this.#connection.send(encode(message));
+  #send(message: ToCoordinator, space?: FrameSpace): void {
+    if (!this.#isOver) this.#connection.send(encode(message, space));
   }
 
   #end(end: SessionEnd, reason: string, isAtOnce = false): void {
@@ -433,7 +435,9 @@ export class Session {
       const { lossSum, correct, samples, gradient } = sums;
       const size = kind === 'gradient' ? held.job.leafJob.model.parameterCount : 0;
       const bytes = bytesOf(gradient.subarray(0, size));
-      this.#send({ type: 'sum', ...work, lossSum, correct, samples, computeMs, gradient: bytes });
+      // The sum before has left, or this one would not have been computed, unless little of it waits.
+      const space = this.#connection.bufferedBytes === 0 ? this.#space : undefined;
+      this.#send({ type: 'sum', ...work, lossSum, correct, samples, computeMs, gradient: bytes }, space);
       statistics.parts++;
       if (kind === 'gradient') statistics.leaves += lanes.to - lanes.from;
       statistics.samples += samples;

@@ -7,9 +7,9 @@ import { pack } from 'msgpackr';
 import {
   bytesOf,
   decode,
-  doublesOf,
+  copyNumbers,
   encode,
-  floatsOf,
+  FrameSpace,
   largestFrames,
   MOST_JOB_FRAME_BYTES,
   scan,
@@ -71,9 +71,9 @@ test('a message of every type arrives as it was sent, and is taken by its side a
 });
 
 test('a frame stays what it is when others are made after it', () => {
-  const frames = allMessages(100).map(encode);
+  const frames = allMessages(100).map(message => encode(message));
   const copies = frames.map(frame => new Uint8Array(frame));
-  for (let i = 0; i < 100; i++) allMessages(3000).forEach(encode);
+  for (let i = 0; i < 100; i++) allMessages(3000).forEach(message => encode(message));
   assert.deepEqual(
     frames.map(frame => new Uint8Array(frame)),
     copies,
@@ -119,16 +119,32 @@ test('bytes arrive as a view of the frame, and numbers as they were at any align
     moved.set(frame);
     const message = decode(moved, 'coordinator', MOST);
     assert.ok(message.type === 'sum' && message.gradient.buffer === moved.buffer);
-    assert.deepEqual(doublesOf(message.gradient), gradient);
+    const copied = new Float64Array(gradient.length);
+    copyNumbers(message.gradient, copied);
+    assert.deepEqual(copied, gradient);
     const floats = Float32Array.from(gradient);
     const placed = new Uint8Array(20 + offset).subarray(offset);
     placed.set(bytesOf(floats));
-    assert.deepEqual(floatsOf(placed), floats);
+    const copiedFloats = new Float32Array(floats.length);
+    copyNumbers(placed, copiedFloats);
+    assert.deepEqual(copiedFloats, floats);
   }
-  const bytes = new Uint8Array(new ArrayBuffer(48), 8, 16);
-  assert.equal(doublesOf(bytes).buffer, bytes.buffer);
-  assert.throws(() => doublesOf(new Uint8Array(12)), { code: 'LOCKSTEP_PROTOCOL' });
-  assert.throws(() => floatsOf(new Uint8Array(5)), { code: 'LOCKSTEP_PROTOCOL' });
+  for (const length of [12, 24]) {
+    const copy = (): void => copyNumbers(new Uint8Array(length), new Float64Array(2));
+    assert.throws(copy, { code: 'LOCKSTEP_PROTOCOL' });
+  }
+});
+
+test('frames in one space are as those in memory of their own, and lie in the same place', () => {
+  const space = new FrameSpace();
+  const [first, second] = [1, 2].map(step => {
+    const data = new Uint8Array(1000).fill(step);
+    return { type: 'weights', step, weights: '0'.repeat(16), data } as const;
+  });
+  assert.deepEqual(encode(first, space), encode(first));
+  const frame = encode(second, space);
+  assert.deepEqual(frame, encode(second));
+  assert.equal(frame.buffer, encode(first, space).buffer);
 });
 
 test('a frame may be as large as is said, and no byte larger', () => {

@@ -337,7 +337,7 @@ class Simulation {
     a.send = frame => {
       const message = decode(frame, 'coordinator', MAX_FRAME_BYTES);
       if (message.type === 'sum') {
-        agent.sums.push(frame);
+        agent.sums.push(Uint8Array.from(frame));
         lanesOwed -= message.part.to - message.part.from;
       }
       toCoordinator(frame);

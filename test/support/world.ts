@@ -207,7 +207,9 @@ export class End implements Connection {
     if (!this.link.isOpen) return;
     this.sentBytes += frame.length;
     const tamper = this.path.tampering.shift();
-    for (const { frame: changed, extraMs } of tamper?.(frame) ?? [{ frame, extraMs: 0 }]) {
+    // A network takes a copy: the sender may use the memory again.
+    const copy = Uint8Array.from(frame);
+    for (const { frame: changed, extraMs } of tamper?.(copy) ?? [{ frame: copy, extraMs: 0 }]) {
       this.#deliver(changed, extraMs);
     }
   }
