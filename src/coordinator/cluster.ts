@@ -148,6 +148,7 @@ export class Cluster implements TrainingNode {
   /** The own node trains or evaluates by itself. */
   #isAlone = false;
   #isClosed = false;
+  #isFinished = false;
   #stopPatience: (() => void) | undefined;
   #onReady: () => void = () => {};
 
@@ -185,7 +186,8 @@ export class Cluster implements TrainingNode {
 
   /** Takes a connection that has proved to hold the key. */
   accept(connection: Connection, id: string): void {
-    if (this.#isClosed) return connection.destroy('the run is over');
+    if (this.#isFinished) return refuseFinished(connection);
+    if (this.#isClosed) return connection.destroy('the coordinator has stopped');
     this.#remote.get(id)?.drop('it has connected again');
     const { maxFrameBytes, jobFrame, shardCount, shardFrame, clock } = this.#options;
     const host: RemoteNodeHost = {
@@ -300,6 +302,7 @@ export class Cluster implements TrainingNode {
   async close(isFinished = false): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#isFinished = isFinished;
     this.#stopTicking();
     this.#stopPatience?.();
     for (const node of this.#remote.values()) {
@@ -748,6 +751,16 @@ export class Cluster implements TrainingNode {
     }
     return { state: 'spare', why: this.#planner.whySpare(node) };
   }
+}
+
+/** Whoever comes while the door is being closed. */
+function refuseFinished(connection: Connection): void {
+  const code = 'LOCKSTEP_RUN_FINISHED';
+  connection.onFrame = () => {};
+  connection.send(
+    encode({ type: 'end', code, message: 'The run is finished: there is nothing left to compute.' }),
+  );
+  connection.close('the run is finished');
 }
 
 function taskOf({ kind, set, step, weights }: MessageOf<'sum'> | MessageOf<'bad-leaf'>): LedgerTask {

@@ -312,7 +312,14 @@ export class Session {
     const { sizeBytes, sha256: digest } = this.#held!.job.shards[index];
     if (data.length !== sizeBytes || sha256(data) !== digest) {
       statistics.badShards++;
-      if (times > 1) throw unexpected(`shard ${index} that is not what its SHA-256 says, twice`);
+      // Networks have no part in this, their damage shows in the CRC: the coordinator's dataset is not what it says.
+      if (times > 1) {
+        throw new LockstepError(
+          'LOCKSTEP_DATA_DIGEST',
+          `Shard ${index} of the coordinator's dataset is not what its SHA-256 says, twice: its files or its memory ` +
+            'are damaged (lockstep data and lockstep doctor there say more).',
+        );
+      }
       this.#asked.set(index, times + 1);
       this.#send({ type: 'fetch', shards: [index] });
       return;
