@@ -153,12 +153,9 @@ const faults = [
     suite: 'simulation',
     edits: [
       {
-        file: 'src/coordinator/cluster.ts',
-        from: 'const parts = this.#shares.flatMap(({ node, lanes }): PlannedPart[] =>',
-        to: `const present = this.#shares.filter(
-      ({ node }) => node === OWN || this.#remote.get(node)?.phase !== 'checking',
-    );
-    const parts = present.flatMap(({ node, lanes }): PlannedPart[] =>`,
+        file: 'src/coordinator/planner.ts',
+        from: 'if (!isFree(share)) return unowned(lanes);',
+        to: 'if (!isFree(share)) return [];',
       },
     ],
   },

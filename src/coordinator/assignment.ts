@@ -81,7 +81,7 @@ export function partCount({ laneMs }: Speed, lanes: number): number {
 }
 
 /** So many measurements are kept of a node. */
-const KEPT = 15;
+const KEPT = 63;
 
 /** The speed of a node by the medians of its newest leases: single ones are off by a start, a stall, a collection. */
 export class SpeedMeter {

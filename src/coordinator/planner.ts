@@ -54,11 +54,11 @@ export interface PlannerOptions {
 }
 
 /** A plan is changed when the steps would be so much shorter, or the nodes are not the same. */
-const WORTH_CHANGING = 0.85;
+const WORTH_CHANGING = 0.8;
 /** Shared steps that turn out slower than the own threads alone by this are given up for a while. */
 const TOO_SLOW = 1.05;
 /** So many leases of each node are measured before a plan is judged by them. */
-const SETTLED_LEASES = 8;
+const SETTLED_LEASES = 32;
 /** A node without lanes is measured so often at once, and after that ever more rarely. */
 const FIRST_PROBES = 3;
 const LEAST_BACKOFF_MS = 1000;
@@ -91,6 +91,9 @@ export class Planner {
   #sharedSteps = 0;
   #soloUntilMs = 0;
   #soloBackoffMs = LEAST_BACKOFF_MS;
+  /** Shares of the same nodes are changed ever more rarely: each change moves samples. */
+  #nextChangeMs = 0;
+  #changeBackoffMs = LEAST_BACKOFF_MS;
 
   constructor(options: PlannerOptions) {
     this.#options = options;
@@ -189,7 +192,11 @@ export class Planner {
     const wanted =
       hasOwn && this.#predictedMs(shared, members) > this.#predictedMs(solo, members) ? solo : shared;
     const wantedMs = this.#predictedMs(wanted, members);
+    const isSame = sameNodes(wanted, present);
+    if (isWhole && isSame && nowMs < this.#nextChangeMs) return [];
     if (isWhole && wantedMs > WORTH_CHANGING * this.#predictedMs(present, members)) return [];
+    this.#changeBackoffMs = isSame ? Math.min(2 * this.#changeBackoffMs, MOST_BACKOFF_MS) : LEAST_BACKOFF_MS;
+    this.#nextChangeMs = nowMs + this.#changeBackoffMs;
     this.#nextShares = wanted;
     return wanted.filter(({ node, lanes }) => node !== OWN && !isWithin(lanes, members.get(node)!.holds));
   }
@@ -200,7 +207,7 @@ export class Planner {
    */
   #mustBeSolo(nowMs: number): boolean {
     if (this.#soloMs === undefined) return true;
-    const isJudged = !this.isSolo && this.#sharedMs !== undefined && this.#sharedSteps >= 2 * SETTLED_LEASES;
+    const isJudged = !this.isSolo && this.#sharedMs !== undefined && this.#sharedSteps >= SETTLED_LEASES;
     if (isJudged && this.#sharedMs! > this.#soloMs * TOO_SLOW) {
       this.#soloUntilMs = nowMs + this.#soloBackoffMs;
       this.#soloBackoffMs = Math.min(2 * this.#soloBackoffMs, MOST_BACKOFF_MS);
@@ -340,13 +347,13 @@ export class Planner {
   }
 
   /** Why a node has no lanes. */
-  whySpare({ meters }: Member): string {
-    const speed = meters.get('gradient')?.speed;
+  whySpare(member: Member): string {
     const presentMs = this.isSolo ? this.#soloMs : this.#sharedMs;
-    if (!speed || presentMs === undefined) return 'nothing is to be gained by it, as far as is known';
-    const { fixedMs, laneMs } = speed;
+    if (presentMs === undefined) return 'the others are being measured';
+    const { fixedMs, laneMs } = this.speedOf(member, gradient);
+    const by = member.meters.has('gradient') ? 'takes' : 'would take, by its check and its round trip,';
     return (
-      `a single lane takes it ${(fixedMs + laneMs).toFixed(1)} ms (${fixedMs.toFixed(1)} of them the network), ` +
+      `it ${by} ${(fixedMs + laneMs).toFixed(1)} ms for a single lane, ${fixedMs.toFixed(1)} of them the network, ` +
       `and a step takes ${presentMs.toFixed(1)} ms without it`
     );
   }
@@ -372,6 +379,10 @@ export function meterOf(meters: Map<string, SpeedMeter>, task: Pick<Task, 'kind'
 
 export function isWithin(inner: Lanes, outer: Lanes | undefined): boolean {
   return outer !== undefined && outer.from <= inner.from && inner.to <= outer.to;
+}
+
+function sameNodes(a: readonly Share[], b: readonly Share[]): boolean {
+  return a.length === b.length && a.every(({ node }) => b.some(other => other.node === node));
 }
 
 function order(a: string, b: string): number {
