@@ -24,6 +24,7 @@ import type {
   TrainingNode,
 } from '../shared/node.js';
 import type { UpdateScalars } from '../shared/optimizer.js';
+import { SumsPacker } from '../shared/packed-sums.js';
 import { laneStart, Schedule } from '../shared/schedule.js';
 import { jobHash, type Job } from '../shared/settings.js';
 import {
@@ -42,7 +43,7 @@ import {
   type NodeView,
 } from './ledger.js';
 import { isWithin, OWN, Planner, type Share } from './planner.js';
-import { protocolError, readGradient, RemoteNode, type RemoteNodeHost } from './remote-node.js';
+import { protocolError, RemoteNode, type RemoteNodeHost } from './remote-node.js';
 
 export interface ClusterOptions {
   readonly job: Job;
@@ -125,6 +126,7 @@ export class Cluster implements TrainingNode {
   readonly #total: Float64Array;
   /** The gradient that was received last. */
   readonly #received: Float64Array;
+  readonly #packer: SumsPacker;
   readonly #remote = new Map<string, RemoteNode>();
   readonly #tallies = new Map<string, Tally>();
   readonly #stopTicking: () => void;
@@ -162,6 +164,7 @@ export class Cluster implements TrainingNode {
     this.#run = { run: formatHash(jobHash(job)), incarnation };
     this.#total = new Float64Array(job.model.paddedCount);
     this.#received = new Float64Array(job.model.parameterCount);
+    this.#packer = new SumsPacker(job.model.parameterCount);
     this.#mostComponent = gradientBound(job.lanes) * job.lanes;
     const { audit, random } = options;
     const hasOwn = own.threads > 0;
@@ -534,12 +537,22 @@ export class Cluster implements TrainingNode {
     const mostLoss = lossBound(Math.max(samples.train, samples.test)) * expected;
     if (!(Math.abs(lossSum) <= mostLoss) || correct > expected)
       throw protocolError('a sum is beyond its bound');
-    const gradient = this.#received.subarray(0, kind === 'gradient' ? job.model.parameterCount : 0);
-    readGradient(message, gradient, this.#mostComponent);
+    const gradient = kind === 'gradient' ? this.#received : new Float64Array(0);
+    if (kind === 'gradient') this.#readGradient(message.gradient);
+    else if (message.gradient.length > 0) throw protocolError('an evaluation has a gradient');
     const named = { node: node.id, task: taskOf(message), lanes };
     if (isOwed(this.#ledger, named) && node.book(computeMs)) this.#planner.addRemote(node.id);
     this.#tell(named, { lossSum, correct, samples: expected, gradient });
     if (!this.#planner.isPlanned(node.id)) this.#isPlanDue = true;
+  }
+
+  #readGradient(packed: Uint8Array): void {
+    this.#packer.unpack(packed, this.#received);
+    for (const component of this.#received) {
+      if (!(Math.abs(component) <= this.#mostComponent)) {
+        throw protocolError('a sum has a component beyond its bound');
+      }
+    }
   }
 
   #tell(named: Named, sums: PartSums): void {

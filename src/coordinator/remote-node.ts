@@ -3,7 +3,7 @@
 // hello -> job -> checked -> ready. Whatever comes out of this order, or is not what the schema says, ends the
 // connection with a reason; its leases are then free, and a node that is well comes back by itself.
 
-import { copyNumbers, decode, encode } from '../shared/codec.js';
+import { decode, encode } from '../shared/codec.js';
 import type { Connection } from '../shared/connection.js';
 import { LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
 import { MOST_FETCHES, PROTOCOL_VERSION, type MessageOf, type ToCoordinator } from '../shared/messages.js';
@@ -281,14 +281,4 @@ export class RemoteNode implements Member {
 
 export function protocolError(what: string): LockstepError {
   return new LockstepError('LOCKSTEP_PROTOCOL', `It broke the protocol: ${what}.`);
-}
-
-/**
- * Copies the gradient of a `sum`. @throws LOCKSTEP_PROTOCOL if its components are not as many, or not within `most`.
- */
-export function readGradient({ gradient }: MessageOf<'sum'>, values: Float64Array, most: number): void {
-  copyNumbers(gradient, values);
-  for (let i = 0; i < values.length; i++) {
-    if (!(Math.abs(values[i]) <= most)) throw protocolError('a sum has a component beyond its bound');
-  }
 }

@@ -18,6 +18,7 @@ import {
   type ToCoordinator,
 } from './messages.js';
 import type { Model } from './model.js';
+import { mostPackedBytes } from './packed-sums.js';
 
 const CRC_BYTES = 4;
 /** Containers in containers: more than the model of a job needs. */
@@ -286,6 +287,6 @@ export function largestFrames(
 ): LargestFrames {
   return {
     toAgent: Math.max(MOST_JOB_FRAME_BYTES, paddedCount * 4 + ENVELOPE_BYTES, shardBytes + ENVELOPE_BYTES),
-    toCoordinator: paddedCount * 8 + ENVELOPE_BYTES,
+    toCoordinator: mostPackedBytes(paddedCount) + ENVELOPE_BYTES,
   };
 }

@@ -105,7 +105,7 @@ export const toCoordinatorSchema = v.variant('type', [
     type: v.literal('fetch'),
     shards: v.pipe(v.array(count(MOST_SHARDS)), v.minLength(1), v.maxLength(MOST_FETCHES)),
   }),
-  /** The exact sums of a part: losses on their grid, gradients as f64, little endian, of all parameters. */
+  /** The exact sums of a part: losses on their grid, gradients of all parameters as `packed-sums` writes them. */
   v.strictObject({
     type: v.literal('sum'),
     ...work,

@@ -1,6 +1,7 @@
 // What an agent keeps while connections come and go: its job, the node that computes it, and the shards in the node.
 
 import { copyNumbers } from '../shared/codec.js';
+import { SumsPacker } from '../shared/packed-sums.js';
 import type { LeafJob } from '../shared/leaf-job.js';
 import type { MessageOf } from '../shared/messages.js';
 import type { AgentNode, Lanes, PartSums, Task } from '../shared/node.js';
@@ -28,6 +29,7 @@ export class HeldJob {
   #checking: Promise<Numerics> | undefined;
   #opening: Promise<AgentNode> | undefined;
   #node: AgentNode | undefined;
+  readonly packer: SumsPacker;
   /** Weights on their way into the node. */
   readonly #numbers: Float32Array;
   /** Those in the node. */
@@ -38,7 +40,9 @@ export class HeldJob {
 
   constructor(job: AgentJob, maker: NodeMaker) {
     this.job = job;
-    this.#numbers = new Float32Array(job.leafJob.model.parameterCount);
+    const { parameterCount } = job.leafJob.model;
+    this.packer = new SumsPacker(parameterCount);
+    this.#numbers = new Float32Array(parameterCount);
     this.#maker = maker;
   }
 

@@ -5,7 +5,7 @@
 // first part of the queue be computed. Queues are bounded: parts by the protocol, shards by MOST_FETCHES.
 
 import type { Clock } from '../shared/clock.js';
-import { bytesOf, decode, encode, FrameSpace, MOST_JOB_FRAME_BYTES } from '../shared/codec.js';
+import { decode, encode, FrameSpace, MOST_JOB_FRAME_BYTES } from '../shared/codec.js';
 import type { Connection } from '../shared/connection.js';
 import { errorCodes, LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
 import { integer } from '../shared/format.js';
@@ -440,8 +440,7 @@ export class Session {
       if (this.#isOver) return;
       const computeMs = clock.nowMs() - startMs;
       const { lossSum, correct, samples, gradient } = sums;
-      const size = kind === 'gradient' ? held.job.leafJob.model.parameterCount : 0;
-      const bytes = bytesOf(gradient.subarray(0, size));
+      const bytes = kind === 'gradient' ? held.packer.pack(gradient) : new Uint8Array(0);
       // The sum before has left, or this one would not have been computed, unless little of it waits.
       const space = this.#connection.bufferedBytes === 0 ? this.#space : undefined;
       this.#send({ type: 'sum', ...work, lossSum, correct, samples, computeMs, gradient: bytes }, space);
