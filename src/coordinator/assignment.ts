@@ -71,13 +71,17 @@ export function cutLanes({ from, to }: Lanes, parts: number): Lanes[] {
   }));
 }
 
+export function isWithin(inner: Lanes, outer: Lanes | undefined): boolean {
+  return outer !== undefined && outer.from <= inner.from && inner.to <= outer.to;
+}
+
 /** A part is meant to take at least this long: each costs a sum on the wire. */
 const PART_MS = 20;
-const MOST_PARTS = 4;
+const PARTS_OF_A_LEASE = 4;
 
 /** How many parts a lease is cut into: more where a part that is lost would cost much. */
 export function partCount({ laneMs }: Speed, lanes: number): number {
-  return Math.max(1, Math.min(MOST_PARTS, Math.floor((lanes * laneMs) / PART_MS)));
+  return Math.max(1, Math.min(PARTS_OF_A_LEASE, Math.floor((lanes * laneMs) / PART_MS)));
 }
 
 /** So many measurements are kept of a node. */
@@ -90,6 +94,11 @@ export class SpeedMeter {
   add(speed: Speed): void {
     this.#kept.push(speed);
     if (this.#kept.length > KEPT) this.#kept.shift();
+  }
+
+  /** Older ones say little of a node that is measured rarely. */
+  forgetAllBut(count: number): void {
+    this.#kept.splice(0, this.#kept.length - count);
   }
 
   get speed(): Speed | undefined {

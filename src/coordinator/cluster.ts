@@ -27,6 +27,7 @@ import type { UpdateScalars } from '../shared/optimizer.js';
 import { SumsPacker } from '../shared/packed-sums.js';
 import { laneStart, Schedule } from '../shared/schedule.js';
 import { jobHash, type Job } from '../shared/settings.js';
+import { isWithin } from './assignment.js';
 import {
   advance,
   emptyLedger,
@@ -42,7 +43,7 @@ import {
   type Named,
   type NodeView,
 } from './ledger.js';
-import { isWithin, OWN, Planner, type Share } from './planner.js';
+import { OWN, Planner, type Share } from './planner.js';
 import { protocolError, RemoteNode, type RemoteNodeHost } from './remote-node.js';
 
 export interface ClusterOptions {
@@ -152,7 +153,7 @@ export class Cluster implements TrainingNode {
   #isClosed = false;
   #isFinished = false;
   #stopPatience: (() => void) | undefined;
-  #onReady: () => void = () => {};
+  #onChange: () => void = () => {};
 
   constructor(options: ClusterOptions) {
     const { job, own, from, samples, incarnation, clock, signal } = options;
@@ -227,12 +228,13 @@ export class Cluster implements TrainingNode {
     }
     await new Promise<void>(resolve => {
       const look = (): void => {
-        if (isThere() || signal?.aborted) resolve();
+        if (isThere() || signal?.aborted || this.#fatal !== undefined) resolve();
       };
-      this.#onReady = look;
+      this.#onChange = look;
       signal?.addEventListener('abort', look);
       look();
     });
+    if (this.#fatal !== undefined) throw this.#fatal;
     return signal?.aborted !== true;
   }
 
@@ -286,9 +288,9 @@ export class Cluster implements TrainingNode {
     return this.#options.own.reports();
   }
 
-  /** What each remote node is doing now and has done. `isFinal`: rates over the whole run. */
-  nodeReports(isFinal = false): NodeReport[] {
-    return [...this.#tallies].map(([id, tally]) => this.#report(id, tally, isFinal));
+  /** What each remote node has done, with rates over the whole run. */
+  nodeReports(): NodeReport[] {
+    return [...this.#tallies].map(([id, tally]) => this.#report(id, tally, true));
   }
 
   /** Leases that are not answered. */
@@ -318,7 +320,6 @@ export class Cluster implements TrainingNode {
 
   /** Has the own node do something that concerns no other. */
   async #alone<T>(work: () => Promise<T>): Promise<T> {
-    await this.#ownWork;
     this.#isAlone = true;
     try {
       return await work();
@@ -437,8 +438,12 @@ export class Cluster implements TrainingNode {
       case 'expired': {
         this.#tallyOf(effect.node).expired++;
         const remote = this.#remote.get(effect.node);
-        // Of a node that is known its lateness says nothing; of one that is not, all that there is.
-        if (remote?.meters.has('gradient')) remote.distrustLease();
+        // What was measured before holds no more; where nothing was, the late answer says more than nothing.
+        if (remote?.meters.has('gradient')) {
+          remote.distrustLease();
+          remote.meters.clear();
+          this.#planner.forget(remote.id);
+        }
         this.#isPlanDue = true;
         const { from: fromLane, to: toLane } = effect.lanes;
         const { name } = this.#tallyOf(effect.node);
@@ -541,7 +546,7 @@ export class Cluster implements TrainingNode {
     if (kind === 'gradient') this.#readGradient(message.gradient);
     else if (message.gradient.length > 0) throw protocolError('an evaluation has a gradient');
     const named = { node: node.id, task: taskOf(message), lanes };
-    if (isOwed(this.#ledger, named) && node.book(computeMs)) this.#planner.addRemote(node.id);
+    if (isOwed(this.#ledger, named) && node.book(computeMs)) this.#planner.addRemote(node);
     this.#tell(named, { lossSum, correct, samples: expected, gradient });
     if (!this.#planner.isPlanned(node.id)) this.#isPlanDue = true;
   }
@@ -602,6 +607,7 @@ export class Cluster implements TrainingNode {
 
   #fail(error: unknown): void {
     this.#fatal ??= error;
+    this.#onChange();
     this.#giveUpTask();
     this.cut();
   }
@@ -636,7 +642,7 @@ export class Cluster implements TrainingNode {
     this.#options.emit({ type: 'node-joined', node: id, name, threads, address: connection.peer });
     this.#isPlanDue = true;
     this.#refresh(node);
-    this.#onReady();
+    this.#onChange();
   }
 
   #onPrepared(node: RemoteNode): void {
@@ -667,6 +673,7 @@ export class Cluster implements TrainingNode {
     if (this.#isClosed) return;
     tally.losses++;
     this.#options.emit({ type: 'node-lost', node: id, name, reason });
+    this.#options.emit({ type: 'node', ...this.#report(id, tally, false) });
     this.#advance({ type: 'lost', node: id });
   }
 
@@ -679,9 +686,11 @@ export class Cluster implements TrainingNode {
   }
 
   #beat(): void {
-    for (const node of this.#remote.values()) node.beat();
-    for (const report of this.nodeReports()) this.#options.emit({ type: 'node', ...report });
-    for (const tally of this.#tallies.values()) {
+    for (const [id, node] of this.#remote) {
+      node.beat();
+      const tally = this.#tallies.get(id);
+      if (!tally) continue;
+      this.#options.emit({ type: 'node', ...this.#report(id, tally, false) });
       tally.reportedSamples = tally.samples;
       tally.reportedMs = this.#options.clock.nowMs();
     }
@@ -737,7 +746,7 @@ export class Cluster implements TrainingNode {
       lanes: share && node ? share.lanes.to - share.lanes.from : 0,
       why,
       imagesPerSecond: ms > 0 ? (samples * 1000) / ms : 0,
-      lastHeardMs: node ? nowMs - node.lastHeardMs : 0,
+      lastHeardMs: node ? nowMs - node.heardAtMs : 0,
       roundTripMs: node?.roundTripMs ?? 0,
       sentBytes: tally.sentBytes + (node?.connection.sentBytes ?? 0),
       receivedBytes: tally.receivedBytes + (node?.connection.receivedBytes ?? 0),

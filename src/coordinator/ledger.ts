@@ -7,7 +7,7 @@
 
 import { MOST_PARTS } from '../shared/messages.js';
 import type { Lanes, Task } from '../shared/node.js';
-import { leaseMs, type Speed } from './assignment.js';
+import { isWithin, leaseMs, type Speed } from './assignment.js';
 
 /** A task with what its answers must say: the weights that it is computed with. */
 export interface LedgerTask extends Task {
@@ -219,8 +219,8 @@ function begin(before: Ledger, task: LedgerTask, planned: readonly PlannedPart[]
     isWaiting: false,
   };
   for (const { lanes, node, second } of planned) {
-    if (node === undefined || !isFree(ledger, node)) continue;
-    const other = second && isFree(ledger, second.node) ? second : undefined;
+    if (node === undefined || !hasRoom(ledger, node)) continue;
+    const other = second && hasRoom(ledger, second.node) ? second : undefined;
     ledger = grant(ledger, node, lanes, other?.role === 'audit' ? 'audit' : 'lease', nowMs, effects);
     if (other) ledger = grant(ledger, other.node, lanes, other.role, nowMs, effects);
   }
@@ -348,42 +348,50 @@ function isDone({ sum, holdings }: Part): boolean {
 
 /** Gives every part that nobody owes in time to whoever would be done with it first. */
 function grantOpen(before: Ledger, nowMs: number, effects: Effect[]): Advance {
+  const open = before.parts.filter(isOpen);
+  // Nearly always: this is asked at every sum.
+  if (open.length === 0) {
+    return { ledger: before.isWaiting ? { ...before, isWaiting: false } : before, effects };
+  }
   let ledger = before;
   let isWaiting = false;
-  for (const { lanes } of before.parts) {
-    const part = ledger.parts.find(isOf(lanes))!;
-    if (
-      part.sum !== undefined ||
-      part.holdings.some(({ role, hasExpired }) => role !== 'probe' && !hasExpired)
-    )
-      continue;
-    const hasHolder = part.holdings.length > 0;
-    if (part.bad && !hasHolder && ledger.nodes.length === 1 && ledger.nodes[0].node === part.bad.node) {
-      effects.push({ type: 'bad', nodes: [part.bad.node], lanes, message: part.bad.message });
+  for (const part of open) {
+    const { lanes, holdings, bad } = part;
+    const hasHolder = holdings.length > 0;
+    if (bad && !hasHolder && ledger.nodes.length === 1 && ledger.nodes[0].node === bad.node) {
+      effects.push({ type: 'bad', nodes: [bad.node], lanes, message: bad.message });
       return { ledger: giveUp(ledger), effects };
     }
     const node = firstToBeDone(ledger, part);
     if (node !== undefined) ledger = grant(ledger, node, lanes, hasHolder ? 'twin' : 'lease', nowMs, effects);
     else
       isWaiting ||=
-        !hasHolder && !ledger.nodes.some(view => isFree(ledger, view.node) && view.node !== part.bad?.node);
+        !hasHolder && !ledger.nodes.some(view => view.node !== bad?.node && isFree(ledger, view.node));
   }
   if (isWaiting && !before.isWaiting) effects.push({ type: 'waiting' });
   return { ledger: { ...ledger, isWaiting }, effects };
+}
+
+/** Whether nobody owes a part in time; a probe is nobody's turn. */
+function isOpen({ sum, holdings }: Part): boolean {
+  return sum === undefined && !holdings.some(({ role, hasExpired }) => role !== 'probe' && !hasExpired);
 }
 
 function firstToBeDone(ledger: Ledger, { lanes, holdings, bad }: Part): string | undefined {
   const count = lanes.to - lanes.from;
   let best: { readonly node: string; readonly ms: number } | undefined;
   for (const { node, speed, holds } of ledger.nodes) {
-    if (!isFree(ledger, node) || holdings.some(held => held.node === node) || bad?.node === node) continue;
-    // Whoever has as many parts as it may gets the next when it has answered one.
-    if (partsOwed(ledger, node) >= MOST_PARTS) continue;
+    if (bad?.node === node || holdings.some(held => held.node === node) || !hasRoom(ledger, node)) continue;
     const fetchMs = isWithin(lanes, holds) ? 0 : FETCH_MS;
     const ms = leaseMs(speed, lanesOwed(ledger, node) + count) + fetchMs;
     if (!best || ms < best.ms) best = { node, ms };
   }
   return best?.node;
+}
+
+/** Whoever has as many parts as it may gets the next when it has answered one. */
+function hasRoom(ledger: Ledger, node: string): boolean {
+  return isFree(ledger, node) && partsOwed(ledger, node) < MOST_PARTS;
 }
 
 function partsOwed({ parts }: Ledger, node: string): number {
@@ -445,8 +453,4 @@ function isSame(a: Lanes, b: Lanes): boolean {
 
 function isOf(lanes: Lanes): (part: Part) => boolean {
   return part => isSame(part.lanes, lanes);
-}
-
-function isWithin(inner: Lanes, outer: Lanes): boolean {
-  return outer.from <= inner.from && inner.to <= outer.to;
 }

@@ -10,6 +10,7 @@ import type { Lanes, Task } from '../shared/node.js';
 import {
   blend,
   cutLanes,
+  isWithin,
   partCount,
   rangesOf,
   shareLanes,
@@ -61,6 +62,8 @@ const TOO_SLOW = 1.05;
 const SETTLED_LEASES = 32;
 /** A node without lanes is measured so often at once, and after that ever more rarely. */
 const FIRST_PROBES = 3;
+/** So many measurements of it are kept: it may recover, and is seldom asked. */
+const PROBES_KEPT = 3;
 const LEAST_BACKOFF_MS = 1000;
 const MOST_BACKOFF_MS = 60_000;
 /** Lanes that nobody owns are cut into so many parts at least, for those who come. */
@@ -131,8 +134,9 @@ export class Planner {
   }
 
   /** A lease of a remote node was measured. */
-  addRemote(id: string): void {
+  addRemote({ id, meters }: Member): void {
     this.#settle(id);
+    if (!this.isPlanned(id)) for (const meter of meters.values()) meter.forgetAllBut(PROBES_KEPT);
   }
 
   forget(id: string): void {
@@ -283,25 +287,35 @@ export class Planner {
     });
     const last = parts.at(-1)!;
     if (probed !== undefined) parts.splice(-1, 1, ...withProbe(last, probed));
+    /** Lanes that each has to audit. */
+    const audited = new Map<string, number>();
     return parts.map(part => {
-      const auditor = part.second ? undefined : this.#auditorOf(part, members);
-      return auditor === undefined ? part : Object.assign(part, { second: { node: auditor, role: 'audit' } });
+      const auditor = part.second ? undefined : this.#auditorOf(part, members, audited);
+      if (auditor === undefined) return part;
+      audited.set(auditor, (audited.get(auditor) ?? 0) + part.lanes.to - part.lanes.from);
+      return Object.assign(part, { second: { node: auditor, role: 'audit' } });
     });
   }
 
   /**
    * Who computes a part too, to compare: a node of the plan that holds its samples. Where there is none, samples are
-   * fetched for it, but only as rarely again: at the default share next to never, with 1 always.
+   * fetched for it, but only as rarely again: at the default share next to never, with 1 always. Of those that could,
+   * whoever has fewest lanes to audit.
    */
-  #auditorOf({ node, lanes }: PlannedPart, members: ReadonlyMap<string, Member>): string | undefined {
+  #auditorOf(
+    { node, lanes }: PlannedPart,
+    members: ReadonlyMap<string, Member>,
+    audited: ReadonlyMap<string, number>,
+  ): string | undefined {
     const { audit, random, hasOwn } = this.#options;
     if (audit === 0 || random() >= audit) return undefined;
     const all = [...(hasOwn ? [OWN] : []), ...members.keys()];
     const others = all.filter(other => other !== node && (other === OWN || this.isPlanned(other)));
     const holders = others.filter(other => other === OWN || isWithin(lanes, members.get(other)!.holds));
-    if (holders.length === 0 && random() >= audit) return undefined;
-    const candidates = holders.length > 0 ? holders : others;
-    return candidates[Math.floor(random() * candidates.length)];
+    const mayFetch = random() < audit;
+    const candidates = mayFetch ? others : holders;
+    const least = Math.min(...candidates.map(other => audited.get(other) ?? 0));
+    return candidates.find(other => (audited.get(other) ?? 0) === least);
   }
 
   /** A node without lanes whose speed is to be measured in this step, or what it is to hold for that. */
@@ -375,10 +389,6 @@ export function meterOf(meters: Map<string, SpeedMeter>, task: Pick<Task, 'kind'
   let meter = meters.get(key);
   if (!meter) meters.set(key, (meter = new SpeedMeter()));
   return meter;
-}
-
-export function isWithin(inner: Lanes, outer: Lanes | undefined): boolean {
-  return outer !== undefined && outer.from <= inner.from && inner.to <= outer.to;
 }
 
 function sameNodes(a: readonly Share[], b: readonly Share[]): boolean {

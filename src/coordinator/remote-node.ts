@@ -8,7 +8,7 @@ import type { Connection } from '../shared/connection.js';
 import { LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
 import { MOST_FETCHES, PROTOCOL_VERSION, type MessageOf, type ToCoordinator } from '../shared/messages.js';
 import type { Lanes, Task } from '../shared/node.js';
-import { blend, type SpeedMeter } from './assignment.js';
+import { blend, isWithin, type SpeedMeter } from './assignment.js';
 import { meterOf, type Member } from './planner.js';
 
 /** What the protocol of a connection needs of its surroundings. */
@@ -46,6 +46,8 @@ interface OpenLease {
   readonly kind: Task['kind'];
   readonly set: Task['set'];
   readonly grantedMs: number;
+  /** When the last part of it was answered. */
+  answeredMs: number;
   /** Whether its shards were held when it was granted, so that its time can be believed. */
   isTimed: boolean;
   lanes: number;
@@ -63,7 +65,7 @@ export class RemoteNode implements Member {
   /** What a leaf took in its check. */
   leafMs = 0;
   roundTripMs = 0;
-  lastHeardMs: number;
+  heardAtMs: number;
   planned: Lanes | undefined;
   #planNumber = 0;
   holds: Lanes = { from: 0, to: 0 };
@@ -72,15 +74,16 @@ export class RemoteNode implements Member {
   #weights = '';
   #lease: OpenLease | undefined;
   #wantedShards: number[] = [];
-  /** When the network last took something of what was sent, and how much it has taken. */
+  /** When the network last took something of what was sent, and what it had taken and brought at the last beat. */
   #drainedMs: number;
-  #takenBytes = 0;
+  #sentBytes = 0;
+  #receivedBytes = 0;
 
   constructor(id: string, connection: Connection, host: RemoteNodeHost) {
     this.id = id;
     this.connection = connection;
     this.#host = host;
-    this.lastHeardMs = this.#phaseSinceMs = this.#drainedMs = host.nowMs();
+    this.heardAtMs = this.#phaseSinceMs = this.#drainedMs = host.nowMs();
     connection.onFrame = frame => this.#onFrame(frame);
     connection.onClose = reason => this.#onClose(reason);
   }
@@ -95,10 +98,6 @@ export class RemoteNode implements Member {
 
   get isReady(): boolean {
     return this.phase === 'ready';
-  }
-
-  get shardsWanted(): number {
-    return this.#wantedShards.length;
   }
 
   admit(): void {
@@ -129,7 +128,7 @@ export class RemoteNode implements Member {
     this.connection.send(
       encode({ type: 'lease', run: digest, incarnation, step, weights, kind, set, parts: [...parts] }),
     );
-    const isTimed = parts.every(({ from, to }) => this.holds.from <= from && to <= this.holds.to);
+    const isTimed = parts.every(part => isWithin(part, this.holds));
     const lanes = parts.reduce((sum, { from, to }) => sum + to - from, 0);
     if (this.#lease) {
       // It has not answered the one before: what it does now cannot be timed.
@@ -138,7 +137,16 @@ export class RemoteNode implements Member {
       this.#lease.open += parts.length;
     } else {
       const grantedMs = this.#host.nowMs();
-      this.#lease = { kind, set, grantedMs, isTimed, lanes, open: parts.length, computeMs: 0 };
+      this.#lease = {
+        kind,
+        set,
+        grantedMs,
+        answeredMs: grantedMs,
+        isTimed,
+        lanes,
+        open: parts.length,
+        computeMs: 0,
+      };
     }
   }
 
@@ -152,15 +160,18 @@ export class RemoteNode implements Member {
     const nowMs = this.#host.nowMs();
     const { connection } = this;
     this.pump();
-    const takenBytes = connection.sentBytes - connection.bufferedBytes;
-    if (connection.bufferedBytes === 0 || takenBytes > this.#takenBytes) this.#drainedMs = nowMs;
-    this.#takenBytes = takenBytes;
+    const { sentBytes, receivedBytes } = connection;
+    if (connection.bufferedBytes === 0 || sentBytes > this.#sentBytes) this.#drainedMs = nowMs;
+    // A large frame on a slow network is long on its way.
+    if (receivedBytes > this.#receivedBytes) this.heardAtMs = nowMs;
+    this.#sentBytes = sentBytes;
+    this.#receivedBytes = receivedBytes;
     const inPhaseMs = nowMs - this.#phaseSinceMs;
     if (nowMs - this.#drainedMs > DRAIN_MS) connection.destroy('it does not read what is sent to it');
-    else if (nowMs - this.lastHeardMs > SILENT_MS) connection.destroy('nothing was heard of it for 60 s');
+    else if (nowMs - this.heardAtMs > SILENT_MS) connection.destroy('nothing was heard of it for 60 s');
     else if (this.phase === 'hello' && inPhaseMs > HELLO_MS) connection.destroy('it said no hello');
     else if (this.phase === 'checking' && inPhaseMs > CHECK_MS) connection.destroy('its check took too long');
-    else if (this.#lease && nowMs - this.#lease.grantedMs > ANSWER_MS) {
+    else if (this.#lease && nowMs - this.#lease.answeredMs > ANSWER_MS) {
       connection.destroy('it did not answer a lease for 600 s');
     } else connection.send(encode({ type: 'ping', sentMs: nowMs }));
   }
@@ -187,7 +198,7 @@ export class RemoteNode implements Member {
 
   #onFrame(frame: Uint8Array): void {
     if (this.phase === 'gone') return;
-    this.lastHeardMs = this.#host.nowMs();
+    this.heardAtMs = this.#host.nowMs();
     try {
       this.#onMessage(decode(frame, 'coordinator', this.#host.maxFrameBytes));
     } catch (error) {
@@ -255,6 +266,7 @@ export class RemoteNode implements Member {
     const lease = this.#lease;
     if (!lease) return false;
     lease.computeMs += computeMs;
+    lease.answeredMs = this.#host.nowMs();
     if (--lease.open > 0) return false;
     this.#lease = undefined;
     if (!lease.isTimed) return false;

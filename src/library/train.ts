@@ -137,7 +137,7 @@ async function trainJob(
       resumeFlags,
     });
     isDone = true;
-    const nodes = open && { nodes: open.cluster.nodeReports(true) };
+    const nodes = open && { nodes: open.cluster.nodeReports() };
     return { result: { ...result, ...nodes }, weights };
   } finally {
     await (open ? open.close(isDone) : own.close());
