@@ -168,8 +168,7 @@ export class Cluster implements TrainingNode {
     this.#packer = new SumsPacker(job.model.parameterCount);
     this.#mostComponent = gradientBound(job.lanes) * job.lanes;
     const { audit, random } = options;
-    const hasOwn = own.threads > 0;
-    this.#planner = new Planner({ lanes: job.lanes, leaf, samples, hasOwn, audit, random });
+    this.#planner = new Planner({ lanes: job.lanes, leaf, samples, ownThreads: own.threads, audit, random });
     this.#step = from.step;
     this.#hash = formatHash(from.hash);
     let dueMs = clock.nowMs() + TICK_MS;
@@ -248,7 +247,8 @@ export class Cluster implements TrainingNode {
       this.#look();
       const probed = this.#probe();
       const startMs = clock.nowMs();
-      if (this.#planner.isSolo && probed === undefined) {
+      const isAudited = this.#planner.isSolo && this.#planner.mayAudit(this.#freeMembers());
+      if (this.#planner.isSolo && probed === undefined && !isAudited) {
         const alone = await this.#alone(() => own.train(step, scalars.slice(results.length)));
         results.push(...alone);
         this.#planner.addSolo((clock.nowMs() - startMs) / alone.length);
@@ -397,7 +397,9 @@ export class Cluster implements TrainingNode {
     if (++this.#stepsSinceLook < STEPS_PER_LOOK && !this.#isPlanDue) return;
     this.#stepsSinceLook = 0;
     this.#isPlanDue = false;
-    this.#tellPlans(this.#planner.look(this.#freeMembers(), this.#options.clock.nowMs()));
+    // Whoever has been overtaken at a part is free again in a moment: it keeps its place.
+    const here = [...this.#remote.values()].filter(({ isReady, id }) => isReady && !isLate(this.#ledger, id));
+    this.#tellPlans(this.#planner.look(here, this.#options.clock.nowMs()));
   }
 
   #probe(): string | undefined {
@@ -771,7 +773,7 @@ export class Cluster implements TrainingNode {
     if (node.planned && !isWithin(node.planned, node.holds)) {
       return { state: 'fetching', why: 'it is fetching its shards' };
     }
-    return { state: 'spare', why: this.#planner.whySpare(node) };
+    return { state: 'spare', why: this.#planner.whySpare(node, this.#freeMembers()) };
   }
 }
 

@@ -51,6 +51,8 @@ interface Part {
   readonly holdings: readonly Holding[];
   /** The sum that counts. */
   readonly sum: Answer | undefined;
+  /** The sum of a probe that came before: it does not count, and the one that does is compared with it. */
+  readonly probed: Answer | undefined;
   /** A node that found a bad leaf in it, and what it said. */
   readonly bad: { readonly node: string; readonly message: string } | undefined;
 }
@@ -60,6 +62,8 @@ interface Overdue {
   readonly node: string;
   readonly task: LedgerTask;
   readonly lanes: Lanes;
+  readonly deadlineMs: number;
+  readonly hasExpired: boolean;
   /** Undefined where the task was given up: then there is nothing to compare with. */
   readonly sum: Answer | undefined;
 }
@@ -109,7 +113,7 @@ export type LedgerEvent =
   /** `latenessMs`: by how much the tick itself came too late; deadlines are shifted by as much. */
   | { readonly type: 'tick'; readonly latenessMs: number };
 
-export type DropReason = 'no such lease' | 'late twin' | 'task given up';
+export type DropReason = 'probe' | 'no such lease' | 'late twin' | 'task given up';
 
 export type Effect =
   | { readonly type: 'grant'; readonly node: string; readonly lanes: Lanes; readonly role: Role }
@@ -178,7 +182,13 @@ export function advance(ledger: Ledger, event: LedgerEvent, nowMs: number): Adva
 export function isContested(ledger: Ledger, named: Named): boolean {
   // What is not owed now may be owed of a task before, the same one even, if it was given up and begun again.
   const part = findOwed(ledger, named)?.part;
-  return part === undefined || part.holdings.length > 1 || part.sum !== undefined || part.bad !== undefined;
+  return (
+    part === undefined ||
+    part.holdings.length > 1 ||
+    part.sum !== undefined ||
+    part.probed !== undefined ||
+    part.bad !== undefined
+  );
 }
 
 /** Whether a node owes an answer to a task that is over: it is given nothing else meanwhile. */
@@ -188,7 +198,8 @@ export function isBehind(ledger: Ledger, node: string): boolean {
 
 /** Whether a node has let a deadline pass and not answered since. */
 export function isLate(ledger: Ledger, node: string): boolean {
-  return ledger.parts.some(part => part.holdings.some(held => held.node === node && held.hasExpired));
+  const holdings = ledger.parts.flatMap(part => part.holdings);
+  return [...holdings, ...ledger.overdue].some(lease => lease.node === node && lease.hasExpired);
 }
 
 /** Whether a node owes what an answer names, of the present task or of one that is over. */
@@ -215,7 +226,13 @@ function begin(before: Ledger, task: LedgerTask, planned: readonly PlannedPart[]
   let ledger: Ledger = {
     ...before,
     task,
-    parts: planned.map(({ lanes }) => ({ lanes, holdings: [], sum: undefined, bad: undefined })),
+    parts: planned.map(({ lanes }) => ({
+      lanes,
+      holdings: [],
+      sum: undefined,
+      probed: undefined,
+      bad: undefined,
+    })),
     isWaiting: false,
   };
   for (const { lanes, node, second } of planned) {
@@ -232,7 +249,7 @@ function giveUp(ledger: Ledger): Ledger {
   const { task, parts, overdue } = ledger;
   if (!task) return ledger;
   const owed = parts.flatMap(({ lanes, holdings, sum }) =>
-    holdings.map(({ node }) => ({ node, task, lanes, sum })),
+    holdings.map(({ node, deadlineMs, hasExpired }) => ({ node, task, lanes, deadlineMs, hasExpired, sum })),
   );
   return { ...ledger, task: undefined, parts: [], overdue: [...overdue, ...owed], isWaiting: false };
 }
@@ -265,21 +282,25 @@ function answer(ledger: Ledger, event: Extract<LedgerEvent, { type: 'sum' }>, no
   if (!owed) return answerOverdue(ledger, event, nowMs);
   const { part, held } = owed;
   const effects: Effect[] = [];
+  const holdings = part.holdings.filter(holding => holding !== held);
+  const earlier = part.sum ?? part.probed;
+  if (earlier !== undefined && earlier.digest !== digest) {
+    effects.push({ type: 'differ', nodes: [earlier.node, node], named: event });
+  }
+  // A probe that is first must not take the part from its owner, who would then owe it and be left out of the next step.
+  if (part.sum === undefined && held.role === 'probe' && !isOpen({ ...part, holdings })) {
+    effects.push({ type: 'drop', node, reason: 'probe' });
+    return finish(withPart(ledger, lanes, { ...part, holdings, probed: { node, digest } }), nowMs, effects);
+  }
   if (part.sum === undefined) {
     effects.push({ type: 'add' });
     if (part.bad) effects.push({ type: 'acquitted', node: part.bad.node, lanes });
-  } else {
-    if (part.sum.digest !== digest) {
-      effects.push({ type: 'differ', nodes: [part.sum.node, node], named: event });
-    }
-    effects.push({ type: 'drop', node, reason: 'late twin' });
-  }
-  const next = withPart(ledger, lanes, {
-    ...part,
-    holdings: part.holdings.filter(holding => holding !== held),
-    sum: part.sum ?? { node, digest },
-  });
-  return finish(next, nowMs, effects);
+  } else effects.push({ type: 'drop', node, reason: 'late twin' });
+  return finish(
+    withPart(ledger, lanes, { ...part, holdings, sum: part.sum ?? { node, digest } }),
+    nowMs,
+    effects,
+  );
 }
 
 function answerOverdue(ledger: Ledger, event: Extract<LedgerEvent, { type: 'sum' }>, nowMs: number): Advance {
@@ -330,7 +351,11 @@ function tick(before: Ledger, latenessMs: number, nowMs: number): Advance {
     });
     return { ...part, holdings };
   });
-  return finish({ ...before, parts }, nowMs, effects);
+  const overdue = before.overdue.map(lease => {
+    const deadlineMs = lease.deadlineMs + latenessMs;
+    return { ...lease, deadlineMs, hasExpired: lease.hasExpired || nowMs > deadlineMs };
+  });
+  return finish({ ...before, parts, overdue }, nowMs, effects);
 }
 
 /** Ends the task if all its parts have their sums, else sees that every part is owed by somebody. */

@@ -31,6 +31,7 @@ export interface Member {
   /** What a leaf took in its check, on one thread. */
   readonly leafMs: number;
   readonly roundTripMs: number;
+  readonly leastRoundTripMs: number;
   /** The lanes that it was told last to hold the samples of, and those of which it has said so. */
   readonly planned: Lanes | undefined;
   readonly holds: Lanes;
@@ -47,8 +48,8 @@ export interface PlannerOptions {
   readonly lanes: number;
   readonly leaf: number;
   readonly samples: Record<SetName, number>;
-  /** Whether the own node computes. */
-  readonly hasOwn: boolean;
+  /** With 0 the own node computes nothing. */
+  readonly ownThreads: number;
   readonly audit: number;
   /** From 0 to below 1. */
   readonly random: () => number;
@@ -79,7 +80,7 @@ interface Probing {
 }
 
 export class Planner {
-  readonly #options: PlannerOptions;
+  readonly #options: PlannerOptions & { readonly hasOwn: boolean };
   readonly #everything: Lanes;
   readonly #own = new Map<string, SpeedMeter>();
   readonly #probings = new Map<string, Probing>();
@@ -99,7 +100,7 @@ export class Planner {
   #changeBackoffMs = LEAST_BACKOFF_MS;
 
   constructor(options: PlannerOptions) {
-    this.#options = options;
+    this.#options = { ...options, hasOwn: options.ownThreads > 0 };
     this.#everything = { from: 0, to: options.lanes };
   }
 
@@ -297,6 +298,12 @@ export class Planner {
     });
   }
 
+  /** Whether a step is to be audited that the own threads would do alone. */
+  mayAudit(free: readonly Member[]): boolean {
+    const { audit, random } = this.#options;
+    return free.length > 0 && audit > 0 && random() < audit;
+  }
+
   /**
    * Who computes a part too, to compare: a node of the plan that holds its samples. Where there is none, samples are
    * fetched for it, but only as rarely again: at the default share next to never, with 1 always. Of those that could,
@@ -308,9 +315,11 @@ export class Planner {
     audited: ReadonlyMap<string, number>,
   ): string | undefined {
     const { audit, random, hasOwn } = this.#options;
-    if (audit === 0 || random() >= audit) return undefined;
+    if (audit === 0 || (!this.isSolo && random() >= audit)) return undefined;
     const all = [...(hasOwn ? [OWN] : []), ...members.keys()];
-    const others = all.filter(other => other !== node && (other === OWN || this.isPlanned(other)));
+    const planned = all.filter(other => other !== node && (other === OWN || this.isPlanned(other)));
+    // Where the own threads have all lanes, somebody without lanes.
+    const others = this.isSolo ? [...members.keys()] : planned;
     const holders = others.filter(other => other === OWN || isWithin(lanes, members.get(other)!.holds));
     const mayFetch = random() < audit;
     const candidates = mayFetch ? others : holders;
@@ -346,29 +355,44 @@ export class Planner {
     return { probed: undefined, told };
   }
 
-  /** Whether steps would be shorter with it, by what its check took as long as it is not measured. */
+  /** Whether steps would be shorter with it, as far as can be hoped while it is not measured. */
   #mayHelp(member: Member, free: readonly Member[]): boolean {
     if (member.meters.has('gradient')) return true;
     const members = new Map(free.map(other => [other.id, other]));
-    const nodes = [
-      ...this.#shares.map(({ node }) => node).filter(node => node === OWN || members.has(node)),
-      member.id,
+    const present = this.#shares.filter(({ node }) => node === OWN || members.has(node));
+    if (present.length < this.#shares.length) return true;
+    const speeds = [
+      ...present.map(({ node }) => this.speedOf(members.get(node), gradient)),
+      this.#hopeOf(member, free),
     ];
-    const speeds = nodes.map(node => this.speedOf(members.get(node), gradient));
     const withItMs = taskMs(speeds, shareLanes(speeds, this.#everything.to)) + (this.#overheadMs ?? 0);
-    const isWhole = this.#shares.every(({ node }) => node === OWN || members.has(node));
-    return !isWhole || withItMs < WORTH_CHANGING * this.#predictedMs(this.#shares, members);
+    return withItMs < WORTH_CHANGING * this.#predictedMs(this.#shares, members);
+  }
+
+  /**
+   * What a node that is not measured may be at best: its threads as fast as any, or as its check showed, and the network
+   * no slower than its shortest round trip. A check is a single leaf of a cold process.
+   */
+  #hopeOf({ leafMs, threads, leastRoundTripMs }: Member, free: readonly Member[]): Speed {
+    const known = free.flatMap(({ meters, threads: count }) => {
+      const speed = meters.get('gradient')?.speed;
+      return speed ? [speed.laneMs * Math.max(1, count)] : [];
+    });
+    const own = this.#options.hasOwn
+      ? [this.speedOf(undefined, gradient).laneMs * this.#options.ownThreads]
+      : [];
+    return { fixedMs: leastRoundTripMs, laneMs: Math.min(leafMs, ...known, ...own) / Math.max(1, threads) };
   }
 
   /** Why a node has no lanes. */
-  whySpare(member: Member): string {
+  whySpare(member: Member, free: readonly Member[]): string {
     const presentMs = this.isSolo ? this.#soloMs : this.#sharedMs;
     if (presentMs === undefined) return 'the others are being measured';
-    const { fixedMs, laneMs } = this.speedOf(member, gradient);
-    const by = member.meters.has('gradient') ? 'takes' : 'would take, by its check and its round trip,';
+    const measured = member.meters.get('gradient')?.speed;
+    const { fixedMs, laneMs } = measured ?? this.#hopeOf(member, free);
     return (
-      `it ${by} ${(fixedMs + laneMs).toFixed(1)} ms for a single lane, ${fixedMs.toFixed(1)} of them the network, ` +
-      `and a step takes ${presentMs.toFixed(1)} ms without it`
+      `a step takes ${presentMs.toFixed(1)} ms without it; one lane ${measured ? 'takes' : 'would take'} it ` +
+      `${(fixedMs + laneMs).toFixed(1)} ms, ${fixedMs.toFixed(1)} of them network`
     );
   }
 }

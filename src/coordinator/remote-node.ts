@@ -65,6 +65,7 @@ export class RemoteNode implements Member {
   /** What a leaf took in its check. */
   leafMs = 0;
   roundTripMs = 0;
+  leastRoundTripMs = 0;
   heardAtMs: number;
   planned: Lanes | undefined;
   #planNumber = 0;
@@ -236,7 +237,7 @@ export class RemoteNode implements Member {
         this.#onClose('it left');
         return this.connection.close('it left');
       case 'pong':
-        this.roundTripMs = blend(this.roundTripMs || undefined, this.#host.nowMs() - message.sentMs);
+        this.#onRoundTrip(this.#host.nowMs() - message.sentMs);
     }
   }
 
@@ -249,6 +250,11 @@ export class RemoteNode implements Member {
     this.threads = threads;
     this.#enter('checking');
     this.connection.send(this.#host.jobFrame);
+  }
+
+  #onRoundTrip(ms: number): void {
+    this.roundTripMs = blend(this.roundTripMs || undefined, ms);
+    this.leastRoundTripMs = Math.min(this.leastRoundTripMs || Infinity, ms);
   }
 
   #onFetch({ shards }: MessageOf<'fetch'>): void {

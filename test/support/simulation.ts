@@ -5,8 +5,9 @@ import { formatHash, sha256 } from '#dist/shared/hash.js';
 import { decode, encode } from '#dist/shared/codec.js';
 import { Cluster } from '#dist/coordinator/cluster.js';
 import type { RunEventBody } from '#dist/shared/events.js';
+import { LockstepError } from '#dist/shared/errors.js';
 import { leafJobOf } from '#dist/shared/leaf-job.js';
-import { initialState, type NodeState } from '#dist/shared/node.js';
+import { initialState, type AgentNode, type NodeState } from '#dist/shared/node.js';
 import { jobHash } from '#dist/shared/settings.js';
 import { runAgent } from '#dist/worker/agent.js';
 import { Random } from './random.js';
@@ -53,6 +54,8 @@ export interface SimulatedRun {
   readonly simulatedMs: number;
   readonly events: number;
   readonly parts: number;
+  /** What the coordinator told, without the reports of nodes. */
+  readonly told: readonly RunEventBody[];
 }
 
 const isTraced = process.env.LOCKSTEP_SIMULATION_TRACE !== undefined;
@@ -62,10 +65,32 @@ const LIMIT_MS = 600_000;
 const MOST_FAULTS = 60;
 const MAX_FRAME_BYTES = 1_000_000;
 
-/** @throws whatever is not as it should be, with the seed in the message. */
-export async function simulate(seed: number): Promise<SimulatedRun> {
+/** What a node does wrong that is not the network's doing. */
+export type Wrong =
+  /** One bit of one component of one sum. */
+  | 'sum'
+  /** The bits of the known leaves. */
+  | 'digests'
+  /** A leaf that is bad for this node alone, once. */
+  | 'bad leaf'
+  /** A leaf that is bad for everybody. */
+  | 'bad leaf everywhere';
+
+export interface SimulationOptions {
+  /** What may go wrong; everything by default. */
+  readonly faults?: readonly FaultName[];
+  /** A run of so many agents, which begins when all are there; drawn from the seed by default. */
+  readonly agents?: number;
+  readonly ownThreads?: number;
+  readonly audit?: number;
+  /** What the first agent does wrong. */
+  readonly wrong?: Wrong;
+}
+
+/** @throws whatever is not as it should be, with the seed in the message; a refusal with a name is its `cause`. */
+export async function simulate(seed: number, options: SimulationOptions = {}): Promise<SimulatedRun> {
   try {
-    return await new Simulation(seed).run();
+    return await new Simulation(seed, options).run();
   } catch (error) {
     const text = error instanceof Error ? error.stack : String(error);
     const replay = `npm run test:simulation -- ${seed}`;
@@ -110,8 +135,14 @@ class Simulation {
   #parts = 0;
   #isDone = false;
   #failure: unknown;
+  readonly #told: RunEventBody[] = [];
+  readonly #options: SimulationOptions;
+  readonly #allowed: readonly FaultName[];
+  #isWrongDone = false;
 
-  constructor(seed: number) {
+  constructor(seed: number, options: SimulationOptions) {
+    this.#options = options;
+    this.#allowed = options.faults ?? faultNames;
     const random = new Random('simulation', seed);
     this.#seed = seed;
     this.#random = random;
@@ -124,11 +155,14 @@ class Simulation {
     this.#expected = expectedRun(this.#job, this.#dataset);
     this.#checkpoint = { ...initialState(this.#job), hash: jobHash(this.#job) };
     this.#checkpoint.bank.weights.fill(0);
-    this.#ownThreads = random.pick([0, 0, 1, 2]);
+    const drawnThreads = random.pick([0, 0, 1, 2]);
+    this.#ownThreads = options.ownThreads ?? drawnThreads;
     this.#ownLaneMs = random.uniform(1, 6);
-    this.#audit = random.pick([0, 0, 0.2, 1]);
+    const drawnAudit = random.pick([0, 0, 0.2, 1]);
+    this.#audit = options.audit ?? drawnAudit;
     this.#coordinator = new Process(this.#world, random.uniform(0, 1e6));
-    const count = 1 + random.integer(5);
+    const drawnCount = 1 + random.integer(5);
+    const count = options.agents ?? drawnCount;
     for (let i = 0; i < count; i++) {
       this.#agents.push({
         name: `agent-${i}`,
@@ -163,6 +197,7 @@ class Simulation {
       simulatedMs: nowMs,
       events,
       parts: this.#parts,
+      told: this.#told,
     };
   }
 
@@ -230,6 +265,8 @@ class Simulation {
   async #train(cluster: Cluster, process: Process, from: NodeState): Promise<void> {
     const { stepsPerEpoch, totalSteps } = this.#job;
     const scalars = { stepSize: 1, secondMomentScale: 1, decayFactor: 1 };
+    if (this.#options.agents !== undefined)
+      await cluster.gather(this.#agents.length - Number(this.#options.wrong === 'digests'));
     for (let { step } = from; ;) {
       if (step > 0 && step % stepsPerEpoch === 0) await this.#evaluate(cluster);
       if (step === totalSteps) break;
@@ -272,8 +309,10 @@ class Simulation {
 
   #onEvent(event: RunEventBody): void {
     if (event.type !== 'node') this.#trace(JSON.stringify(event));
-    if (event.type === 'warning') this.#fail(new Error(`a warning: ${event.message}`));
-    if ('reason' in event && /broke the protocol|known leaves/.test(event.reason)) {
+    if (event.type !== 'node') this.#told.push(event);
+    const isExpected = this.#options.wrong !== undefined;
+    if (event.type === 'warning' && !isExpected) this.#fail(new Error(`a warning: ${event.message}`));
+    if (!isExpected && 'reason' in event && complaints.test(event.reason)) {
       this.#fail(new Error(`${event.type}: ${event.reason}`));
     }
   }
@@ -298,10 +337,12 @@ class Simulation {
       version: 'simulated',
       retryMs: Infinity,
       profile: 'stand-in-1',
-      createNode: async job => new StandInAgentNode(process, threads, laneMs, job),
+      createNode: async job => this.#spoiled(agent, new StandInAgentNode(process, threads, laneMs, job)),
       check: async () => {
         await new Promise<void>(resolve => process.clock.after(5, resolve));
-        return { digests: checkDigests, leafMs: laneMs };
+        const isWrong = this.#options.wrong === 'digests' && agent === this.#agents[0];
+        const digests: [string, string, string] = isWrong ? ['f'.repeat(16), ...rest] : checkDigests;
+        return { digests, leafMs: laneMs };
       },
       cache: {
         get: async (digest): Promise<Uint8Array<ArrayBuffer> | undefined> => cached.get(digest),
@@ -310,8 +351,29 @@ class Simulation {
       onStatus: ({ text }) => this.#trace(`${name} ${agent.id.slice(0, 4)}: ${text}`),
       signal: stop.signal,
     }).catch((error: unknown) => {
-      if (process.isAlive && !this.#isDone) this.#fail(error);
+      const isRefused = error instanceof LockstepError && error.code === 'LOCKSTEP_PROFILE';
+      if (process.isAlive && !this.#isDone && !(isRefused && this.#options.wrong === 'digests'))
+        this.#fail(error);
     });
+  }
+
+  /** The node of an agent that does something wrong, if it is meant to. */
+  #spoiled(agent: SimulatedAgent, node: AgentNode): AgentNode {
+    const { wrong } = this.#options;
+    if (wrong === undefined || (agent !== this.#agents[0] && wrong !== 'bad leaf everywhere')) return node;
+    const compute = node.compute.bind(node);
+    node.compute = async (task, lanes) => {
+      const sums = await compute(task, lanes);
+      if (task.kind !== 'gradient' || task.step < 3 || (this.#isWrongDone && wrong !== 'bad leaf everywhere'))
+        return sums;
+      this.#isWrongDone = true;
+      if (wrong === 'sum') {
+        sums.gradient[1] += 2 ** -36;
+        return sums;
+      }
+      throw new LockstepError('LOCKSTEP_BAD_LEAF', `lane ${lanes.from} is bad`);
+    };
+    return node;
   }
 
   #connect(agent: SimulatedAgent, process: Process): Promise<End> {
@@ -340,6 +402,7 @@ class Simulation {
         agent.sums.push(Uint8Array.from(frame));
         lanesOwed -= message.part.to - message.part.from;
       }
+      if (message.type === 'bad-leaf') lanesOwed -= message.part.to - message.part.from;
       toCoordinator(frame);
     };
     const toAgent = b.send.bind(b);
@@ -359,7 +422,7 @@ class Simulation {
 
   #planFault(): void {
     const total = Object.values(this.#faults).reduce((sum, count) => sum + count, 0);
-    if (total >= MOST_FAULTS || this.#isDone) return;
+    if (total >= MOST_FAULTS || this.#isDone || this.#allowed.length === 0) return;
     // A coordinator that hangs is left to come back: what goes wrong meanwhile goes wrong with nothing at work.
     const fromMs = Math.max(this.#world.nowMs, this.#coordinator.frozenUntilMs);
     this.#world.at(fromMs + this.#random.uniform(1, 25), undefined, () => {
@@ -375,7 +438,7 @@ class Simulation {
     const agent = random.pick(owing.length > 0 && random.chance(0.5) ? owing : this.#agents);
     const { end } = agent;
     const isConnected = end !== undefined && end.link.isOpen && agent.process.isAlive;
-    const fault = random.pick(faultNames);
+    const fault = random.pick(this.#allowed);
     const count = (): void => {
       this.#faults[fault]++;
       this.#trace(`fault: ${fault} ${agent.name}`);
@@ -384,7 +447,7 @@ class Simulation {
     const owes = (): boolean => this.#cluster.lanesOwed(agent.id) > 0;
     const path = (): End => (random.chance(0.5) ? end! : end!.peerEnd);
     if (fault === 'coordinator stalled') {
-      if (this.#faults[fault] >= 2) return;
+      if (this.#faults[fault] >= 2 && this.#allowed.length > 1) return;
       count();
       return this.#coordinator.freeze(random.uniform(20, 2000));
     }
@@ -524,7 +587,11 @@ class Simulation {
   }
 }
 
-const checkDigests: [string, string, string] = ['0'.repeat(16), '1'.repeat(16), '2'.repeat(16)];
+/** What nobody says of anybody here, whatever the network does. */
+const complaints = /broke the protocol|known leaves|keep to the protocol|makes no sense/;
+
+const rest: [string, string] = ['1'.repeat(16), '2'.repeat(16)];
+const checkDigests: [string, string, string] = ['0'.repeat(16), ...rest];
 
 function isSum(frame: Uint8Array): boolean {
   return decode(frame, 'coordinator', MAX_FRAME_BYTES).type === 'sum';
