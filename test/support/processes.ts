@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { EventOf, RunEvent } from '#dist/library/index.js';
+import { systemClock } from '#dist/shared/clock.js';
 import { formatJoin, parseJoin } from '#dist/shared/join.js';
 import { eventsOf, lockstep, onlyEvent } from './cli.js';
 
@@ -16,6 +17,9 @@ const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
 /** Whether the long tests are to run too: `npm run test:remote`. */
 export const isLong = process.env['LOCKSTEP_TEST_REMOTE'] === 'long';
+
+/** A test that takes longer has hung. */
+const MOST_MS = isLong ? 900_000 : 120_000;
 
 interface Ended {
   readonly code: number | null;
@@ -148,8 +152,14 @@ export class Field {
   readonly #programs: Program[] = [];
 
   constructor(context: TestContext) {
-    context.after(async () => {
+    const killAll = (): void => {
       for (const program of this.#programs) if (!program.hasEnded) program.kill('SIGKILL');
+    };
+    // Whoever waits for what never comes is then told what had come.
+    const cancel = systemClock.after(MOST_MS, killAll);
+    context.after(async () => {
+      cancel();
+      killAll();
       await Promise.all(this.#programs.map(({ ended }) => ended));
       rmSync(this.dir, { recursive: true });
     });

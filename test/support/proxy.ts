@@ -63,7 +63,6 @@ export async function startFaultyProxy(
       happened.set(kind, (happened.get(kind) ?? 0) + 1);
     });
     links.add(link);
-    near.once('close', () => links.delete(link));
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -114,8 +113,9 @@ class Link {
   reset(): void {
     for (const pipe of Object.values(this.#pipes)) pipe.stop();
     for (const socket of this.#sockets) {
-      if (socket.connecting) socket.destroy();
-      else socket.resetAndDestroy();
+      // A reset while the end is being sent leaves Node 20 a handle that it waits for, busily, when the process exits.
+      if (socket.connecting || socket.writableEnded) socket.destroy();
+      else if (!socket.destroyed) socket.resetAndDestroy();
     }
   }
 
@@ -140,9 +140,9 @@ class Link {
           }
           break;
         case 'end':
-          for (const half of Object.values(this.#pipes)) half.end();
           passing = passing.subarray(0, at);
-          break;
+          for (const half of Object.values(this.#pipes)) half.end(half === pipe ? passing : undefined);
+          return passing.subarray(0, 0);
         case 'reset':
           this.reset();
           return passing.subarray(0, 0);
@@ -182,7 +182,7 @@ class Pipe {
       if (this.#isStopped || this.#hasEnded) return;
       const passing = strike(piece);
       this.passedBytes += piece.length;
-      this.#push(passing);
+      if (passing.length > 0) this.#push(passing);
     });
     from.on('end', () => {
       this.#hasEnded = true;
@@ -195,8 +195,9 @@ class Pipe {
     this.#stalledUntilMs = systemClock.nowMs() + durationMs;
   }
 
-  /** What is still in it arrives, and then the end. */
-  end(): void {
+  /** What is still in it arrives, then `last`, and then the end. */
+  end(last?: Buffer): void {
+    if (last) this.#push(last);
     this.#hasEnded = true;
     this.#flush();
   }
@@ -205,6 +206,8 @@ class Pipe {
     this.#isStopped = true;
     this.#cancel?.();
     this.#queue.length = 0;
+    // A socket that is not read does not see its end.
+    this.#from.resume();
   }
 
   /** Where nobody reads any more, or nobody is left that could end it. */
@@ -235,7 +238,7 @@ class Pipe {
       }
       this.#queue.shift();
       this.#queuedBytes -= piece.length;
-      if (piece.length > 0) this.#to.write(piece);
+      this.#to.write(piece);
       if (this.#queuedBytes <= MOST_QUEUED_BYTES) this.#from.resume();
     }
     if (this.#hasEnded && this.#queue.length === 0 && !this.#isStopped) this.#to.end();
