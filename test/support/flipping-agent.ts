@@ -1,5 +1,5 @@
-// An agent that computes wrongly once: arguments are its name, the step, and the folder of its cache; the join line is in
-// LOCKSTEP_JOIN. Of the first part that it computes from that step on, one bit of one component is another.
+// An agent that computes wrongly once: arguments are its name and the folder of its cache; the join line is in
+// LOCKSTEP_JOIN. Of the next part that it computes after a SIGUSR2, one bit of one component is another.
 
 import { systemClock as clock } from '#dist/shared/clock.js';
 import { parseJoin } from '#dist/shared/join.js';
@@ -13,10 +13,11 @@ import { checkNumerics } from '#dist/worker/numerics-check.js';
 import { createAgentNode } from '#dist/worker/pool.js';
 import { openShardCache } from '#dist/worker/shard-cache.js';
 
-const [name, step, cacheDir] = process.argv.slice(2);
+const [name, cacheDir] = process.argv.slice(2);
 const join = parseJoin(process.env['LOCKSTEP_JOIN'] ?? '');
 const onWarning = console.error;
-let isDue = true;
+let isDue = false;
+process.once('SIGUSR2', () => (isDue = true));
 
 function flipping(node: AgentNode): AgentNode {
   return {
@@ -26,7 +27,7 @@ function flipping(node: AgentNode): AgentNode {
     close: () => node.close(),
     async compute(task, lanes) {
       const sums = await node.compute(task, lanes);
-      if (isDue && task.kind === 'gradient' && task.step >= Number(step)) {
+      if (isDue && task.kind === 'gradient') {
         isDue = false;
         // Where a gradient is not zero.
         const component = sums.gradient.findIndex(value => value !== 0);
