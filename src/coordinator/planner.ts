@@ -55,8 +55,9 @@ export interface PlannerOptions {
   readonly random: () => number;
 }
 
-/** A plan is changed when the steps would be so much shorter, or the nodes are not the same. */
+/** Shares of the same nodes are changed when steps would be so much shorter; other nodes are taken for less. */
 const WORTH_CHANGING = 0.8;
+const WORTH_JOINING = 0.95;
 /** Shared steps that turn out slower than the own threads alone by this are given up for a while. */
 const TOO_SLOW = 1.05;
 /** So many leases of each node are measured before a plan is judged by them. */
@@ -199,7 +200,8 @@ export class Planner {
     const wantedMs = this.#predictedMs(wanted, members);
     const isSame = sameNodes(wanted, present);
     if (isWhole && isSame && nowMs < this.#nextChangeMs) return [];
-    if (isWhole && wantedMs > WORTH_CHANGING * this.#predictedMs(present, members)) return [];
+    const worth = isSame ? WORTH_CHANGING : WORTH_JOINING;
+    if (isWhole && wantedMs > worth * this.#predictedMs(present, members)) return [];
     this.#changeBackoffMs = isSame ? Math.min(2 * this.#changeBackoffMs, MOST_BACKOFF_MS) : LEAST_BACKOFF_MS;
     this.#nextChangeMs = nowMs + this.#changeBackoffMs;
     this.#nextShares = wanted;
@@ -318,8 +320,8 @@ export class Planner {
     if (audit === 0 || (!this.isSolo && random() >= audit)) return undefined;
     const all = [...(hasOwn ? [OWN] : []), ...members.keys()];
     const planned = all.filter(other => other !== node && (other === OWN || this.isPlanned(other)));
-    // Where the own threads have all lanes, somebody without lanes.
-    const others = this.isSolo ? [...members.keys()] : planned;
+    // Where one node has all lanes, somebody without any.
+    const others = planned.length > 0 ? planned : all.filter(other => other !== node);
     const holders = others.filter(other => other === OWN || isWithin(lanes, members.get(other)!.holds));
     const mayFetch = random() < audit;
     const candidates = mayFetch ? others : holders;
@@ -366,7 +368,7 @@ export class Planner {
       this.#hopeOf(member, free),
     ];
     const withItMs = taskMs(speeds, shareLanes(speeds, this.#everything.to)) + (this.#overheadMs ?? 0);
-    return withItMs < WORTH_CHANGING * this.#predictedMs(this.#shares, members);
+    return withItMs < WORTH_JOINING * this.#predictedMs(this.#shares, members);
   }
 
   /**
