@@ -7,7 +7,7 @@ import { availableParallelism, cpus, homedir, loadavg, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { fileURLToPath } from 'node:url';
-import { flagOf } from '../dist/shared/config.js';
+import { flagOf } from '../dist/shared/format.js';
 import { withoutUndefined } from '../dist/shared/format.js';
 import { BadUsage, lastLine, note, numberList, Stop, writeOutput } from './benchmark.js';
 
