@@ -184,12 +184,7 @@ export async function serve(context: TestContext, server: Server): Promise<{ hos
 export function startProxy(
   context: TestContext,
   to: { host: string; port: number },
-  pass: (
-    piece: Buffer,
-    from: 'agent' | 'coordinator',
-    send: (piece: Buffer) => void,
-    source: Socket,
-  ) => void,
+  pass: (piece: Buffer, from: 'agent' | 'coordinator', send: (piece: Buffer) => void, source: Socket) => void,
 ): Promise<{ host: string; port: number }> {
   const proxy = createServer({ noDelay: true }, near => {
     const far = connectSocket({ ...to, noDelay: true });
