@@ -4,6 +4,7 @@ import { encode } from '../shared/codec.js';
 import type { Dataset } from '../shared/dataset.js';
 import { formatHash } from '../shared/hash.js';
 import { leafJobOf } from '../shared/leaf-job.js';
+import { MOST_NAME, plainText } from '../shared/messages.js';
 import { datasetOrder } from '../shared/schedule.js';
 import { jobHash, type Job } from '../shared/settings.js';
 import { shardBytes, shardsOf } from '../shared/shards.js';
@@ -38,7 +39,7 @@ export function offerOf(job: Job, dataset: Dataset, incarnation: string, keptByt
     seed,
     engine,
     profile,
-    dataset: { name: dataset.name.slice(0, 1000), digest: dataset.digest },
+    dataset: { name: plainText(dataset.name, MOST_NAME), digest: dataset.digest },
     shards: shards.map(({ set, from, samples: count, sha256 }) => ({ set, from, samples: count, sha256 })),
   });
   const kept = new LeastRecent(keptBytes, index => {

@@ -14,10 +14,15 @@ export const MOST_FETCHES = 16;
 const MOST_SHARDS = 8192;
 const MOST_LANES = 1_048_576;
 
+/** Characters of what is told to people, and of the name of a dataset. */
+const MOST_TEXT = 2000;
+export const MOST_NAME = 1000;
+
 const count = (most: number) => v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(most));
 const finite = v.pipe(v.number(), v.finite());
 const duration = v.pipe(finite, v.minValue(0));
-const text = (most: number) => v.pipe(v.string(), v.maxLength(most));
+/** Texts go to terminals, where control characters do more than they say. */
+const text = (most: number) => v.pipe(v.string(), v.maxLength(most), v.regex(/^\P{Cc}*$/u));
 /** 64 bits: a run, an incarnation, weights, a check. */
 const digest64 = v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/));
 const digest256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
@@ -29,6 +34,11 @@ const lane = count(MOST_LANES);
 const lanes = v.strictObject({ from: lane, to: lane });
 const set = v.picklist(['train', 'test']);
 const extent = v.pipe(count(65_536), v.minValue(1));
+
+/** What may be sent of a text that comes from elsewhere: a message, or the name of a dataset. */
+export function plainText(from: string, most = MOST_TEXT): string {
+  return from.replaceAll(/\p{Cc}+/gu, ' ').slice(0, most);
+}
 
 /** What every lease and every answer says of where it belongs; any mismatch is dropped and counted. */
 const work = {
@@ -63,7 +73,7 @@ export const toAgentSchema = v.variant('type', [
     seed: count(Number.MAX_SAFE_INTEGER),
     engine: v.picklist(engineNames),
     profile: text(100),
-    dataset: v.strictObject({ name: text(1000), digest: digest256 }),
+    dataset: v.strictObject({ name: text(MOST_NAME), digest: digest256 }),
     shards: v.pipe(v.array(shard), v.maxLength(MOST_SHARDS)),
   }),
   /** The lanes whose shards the node is to hold; answered by `prepared` once it does. Replaces the plan before. */
@@ -80,7 +90,7 @@ export const toAgentSchema = v.variant('type', [
   v.strictObject({ type: v.literal('shard'), index: count(MOST_SHARDS), data: bytes }),
   v.strictObject({ type: v.literal('ping'), sentMs: duration }),
   /** Final: the agent ends. `code` is empty where the run was finished with it. */
-  v.strictObject({ type: v.literal('end'), code: text(100), message: text(2000) }),
+  v.strictObject({ type: v.literal('end'), code: text(100), message: text(MOST_TEXT) }),
 ]);
 
 /** From the agent. */
@@ -117,7 +127,7 @@ export const toCoordinatorSchema = v.variant('type', [
     gradient: bytes,
   }),
   /** A part that was bad twice. */
-  v.strictObject({ type: v.literal('bad-leaf'), ...work, part: lanes, message: text(2000) }),
+  v.strictObject({ type: v.literal('bad-leaf'), ...work, part: lanes, message: text(MOST_TEXT) }),
   /** The node goes; its leases are free. */
   v.strictObject({ type: v.literal('leave') }),
   v.strictObject({ type: v.literal('pong'), sentMs: duration }),

@@ -30,7 +30,6 @@ const TICK_MS = 1000;
 const DRAIN_MS = 10;
 /** Sums wait for the network up to their own size, and at least so much. */
 const LEAST_BUFFERED_BYTES = 65_536;
-const MOST_TEXT = 2000;
 
 /** What an agent has done. */
 export interface AgentStatistics {
@@ -452,7 +451,7 @@ export class Session {
       this.#tickSamples += samples;
     } catch (error) {
       if (!(error instanceof LockstepError) || error.code !== 'LOCKSTEP_BAD_LEAF') throw error;
-      this.#send({ type: 'bad-leaf', ...work, message: error.message.slice(0, MOST_TEXT) });
+      this.#send({ type: 'bad-leaf', ...work, message: error.message });
     }
     if (!this.#isShownComputing) this.#showState();
   }

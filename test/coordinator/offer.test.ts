@@ -38,6 +38,13 @@ test('the job', () => {
   );
 });
 
+test('the name of a dataset is told without what a terminal would obey, and not for ever', () => {
+  const { jobFrame } = offerOf(job, { ...dataset, name: `my\x1b[2J\ndata${'.'.repeat(2000)}` }, incarnation);
+  const message = decode(jobFrame, 'agent', 1e9);
+  assert.ok(message.type === 'job' && message.dataset.name.startsWith('my [2J data.'));
+  assert.equal(message.dataset.name.length, 1000);
+});
+
 test('shards have the digests that the job names', () => {
   const { shardCount, shardFrame } = offerOf(job, dataset, incarnation);
   const shards = shardsOf(dataset);
