@@ -17,7 +17,7 @@ import { plural } from '../shared/format.js';
 import { formatAddress } from '../shared/handshake.js';
 import { formatJoin } from '../shared/join.js';
 import { leafJobOf } from '../shared/leaf-job.js';
-import { isLoopback, outsideHost, type Listening } from '../shared/listen.js';
+import { isLoopback, LOOPBACK, outsideHost, type Listening } from '../shared/listen.js';
 import type { LocalNode, NodeState } from '../shared/node.js';
 import { systemFraction, systemRandom } from '../shared/random.js';
 import type { Job } from '../shared/settings.js';
@@ -118,10 +118,17 @@ export async function openCluster(parts: ClusterParts): Promise<OpenCluster> {
       onRefused: (reason, peer) => counts.count(reason, peer),
     });
     const { port: bound } = door.address;
-    const outside = outsideHost(
+    const known = outsideHost(
       listening,
       Object.values(networkInterfaces()).flatMap(list => list ?? []),
     );
+    if (known === undefined) {
+      const message =
+        'This machine has no address that others reach, so the join line works on this machine alone. If they reach it ' +
+        'by another address or name, say so with --advertise HOST.';
+      emit({ type: 'warning', message });
+    }
+    const outside = known ?? LOOPBACK;
     const line = formatJoin({ host: outside, port: bound, key, isEncrypted: !isInsecure });
     runsKey.save();
     if (listening.joinFile !== undefined) writeJoinFile(listening.joinFile, runDir, line);
