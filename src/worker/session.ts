@@ -360,14 +360,12 @@ export class Session {
     this.#weights = weights;
   }
 
-  /** Whether a lease is of this run, of the process that coordinates it now, and of the weights that are held. */
-  #isOfWeights({ run, incarnation, step, weights }: Lease): boolean {
-    return (
-      run === this.#message?.run &&
-      incarnation === this.#message.incarnation &&
-      step === this.#weights?.step &&
-      weights === this.#weights.weights
-    );
+  #isOfRun({ run, incarnation }: Lease): boolean {
+    return run === this.#message?.run && incarnation === this.#message.incarnation;
+  }
+
+  #isOfWeights({ step, weights }: Lease): boolean {
+    return step === this.#weights?.step && weights === this.#weights.weights;
   }
 
   #onLease(lease: Lease): void {
@@ -376,10 +374,12 @@ export class Session {
       if (lanes.from === lanes.to) throw unexpected('a part without lanes');
       this.#checkLanes(lanes);
     }
-    if (!this.#isOfWeights(lease)) {
+    if (!this.#isOfRun(lease)) {
       this.#options.statistics.droppedParts += lease.parts.length;
       return;
     }
+    // Weights go right before their lease. Were it dropped, the coordinator would wait for this node in vain.
+    if (!this.#isOfWeights(lease)) throw unexpected('a lease of weights that it has not sent');
     // The coordinator does one task after another: what is left of an older one is not wanted any more.
     if (this.#queue.length > 0 && !isSameTask(this.#queue[0].lease, lease)) {
       this.#options.statistics.droppedParts += this.#queue.length;
