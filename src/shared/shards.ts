@@ -23,10 +23,12 @@ export interface Shard {
   readonly sha256: string;
 }
 
-/** All shards: the training set in the dataset's order, the test set as it is. They follow from the dataset alone. */
-export function shardsOf(dataset: Dataset): Shard[] {
+/**
+ * All shards: the training set in the dataset's order, the test set as it is. They follow from the dataset alone; tests
+ * have other ones of `most` samples.
+ */
+export function shardsOf(dataset: Dataset, most = shardSamples(dataset.shape)): Shard[] {
   const order = datasetOrder(dataset.digest, dataset.train.labels.length);
-  const most = shardSamples(dataset.shape);
   const shards: Shard[] = [];
   for (const set of ['train', 'test'] as const) {
     const { length } = dataset[set].labels;
