@@ -21,13 +21,14 @@ import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'nod
 import * as v from 'valibot';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { SECRET_BYTES } from '../shared/handshake.js';
+import { hex256, hex64 } from '../shared/hash.js';
 import type { Key } from '../shared/join.js';
 import type { RandomBytes } from '../shared/random.js';
 import { existingFolder, makeFolder, syncFolder } from './disk.js';
 
 const keySchema = v.strictObject({
-  id: v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/)),
-  secret: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)),
+  id: v.pipe(v.string(), v.regex(hex64)),
+  secret: v.pipe(v.string(), v.regex(hex256)),
 });
 /** A key file has about 110. */
 const MOST_FILE_BYTES = 4096;
