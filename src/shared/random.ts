@@ -9,5 +9,5 @@ export const systemRandom: RandomBytes = sizeBytes => randomBytes(sizeBytes);
 
 /** In [0, 1), of 32 bits. */
 export function systemFraction(): number {
-  return randomBytes(4).readUInt32LE() / 2 ** 32;
+  return randomBytes(4).readUInt32LE() / 4_294_967_296;
 }
