@@ -10,11 +10,12 @@
 import { LockstepError } from './errors.js';
 import { BLOCK_PARAMETERS } from './hash.js';
 
-const GRID = 2 ** 36;
-const LOW = 2 ** 32;
+/** 2^36 and 2^32. */
+const GRID = 68_719_476_736;
+const LOW = 4_294_967_296;
 /** What 32 and 40 bits hold of multiples of 2^-36. */
-const LEAST_OF_FIVE = 2 ** -5;
-const LEAST_OF_EIGHT = 2 ** 3;
+const LEAST_OF_FIVE = 1 / 32;
+const LEAST_OF_EIGHT = 8;
 
 /** The widths of all blocks, up to a multiple of 8. */
 function headBytes(count: number): number {
