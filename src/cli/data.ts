@@ -4,7 +4,7 @@ import { basename } from 'node:path';
 import colors from 'picocolors';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { describeData, type DataDescription, type Example } from '../library/index.js';
-import { SHARD_SAMPLES } from '../shared/shards.js';
+import { shardSamples } from '../shared/shards.js';
 import type { Shape } from '../shared/shape.js';
 import { columnsOr, integer, jsonFlag, newTable, percent } from './format.js';
 import { drawImage } from './picture.js';
@@ -103,7 +103,7 @@ function classTable({ sets: { train, test } }: DataDescription): string {
   return table.toString();
 }
 
-function shardTable({ shards }: DataDescription): string {
+function shardTable({ shape, shards }: DataDescription): string {
   const table = newTable(
     ['set', 'shards', 'samples each', 'in the last', 'bytes', 'first and last SHA-256'],
     ['left', 'right', 'right', 'right', 'right', 'left'],
@@ -114,7 +114,7 @@ function shardTable({ shards }: DataDescription): string {
     table.push([
       set === 'train' ? 'training' : 'test',
       integer(own.length),
-      integer(SHARD_SAMPLES),
+      integer(shardSamples(shape)),
       integer(last.samples),
       integer(own.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)),
       `${first.sha256.slice(0, 12)} ${last.sha256.slice(0, 12)}`,

@@ -219,7 +219,7 @@ function describeEpoch(event: EventOf<'epoch'>): string {
   );
 }
 
-function describeDone(event: EventOf<'done'>): string {
+export function describeDone(event: EventOf<'done'>): string {
   const { threads } = event;
   // A run that is resumed after its last step computes none.
   const leaves = threads.reduce((sum, thread) => sum + thread.leaves, 0);
@@ -233,7 +233,10 @@ function describeDone(event: EventOf<'done'>): string {
       `test loss ${event.testLoss.toFixed(4)}, ${integer(event.imagesPerSecond)} images/s`,
     `  hash            ${event.hash}`,
     `  weights SHA-256 ${event.weightsSha256}`,
-    `  leaves          ${integer(leaves)}${leaves > 0 ? `, by thread ${byThread}` : ''}`,
+    // Without threads of its own the nodes have computed everything.
+    ...(threads.length > 0
+      ? [`  leaves          ${integer(leaves)}${leaves > 0 ? `, by thread ${byThread}` : ''}`]
+      : []),
     ...(event.nodes ?? []).map(report => `  ${describeNode(report)}`),
     `  kept in         ${event.runDir}`,
   ].join('\n');

@@ -1,10 +1,11 @@
 // `lockstep worker [join]`: computes for a run on another machine, and says in one line what it is doing.
 
-import { join as joinPath } from 'node:path';
+import { isAbsolute, join as joinPath } from 'node:path';
 import { MultiBar, type GenericFormatter, type SingleBar } from 'cli-progress';
 import colors from 'picocolors';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { work, workDefaults, type WorkResult, type WorkStatus } from '../library/index.js';
+import { durationForm, parseDuration } from '../shared/duration.js';
 import { LockstepError } from '../shared/errors.js';
 import { integer, plural, toWorkers, warningLine, withoutUndefined } from './format.js';
 import { joinLineOfEnvironment } from './join-line.js';
@@ -82,7 +83,7 @@ export const workerCommand: CommandModule<object, Arguments> = {
     const options = withoutUndefined({
       workers: workers === undefined ? undefined : toWorkers(workers),
       name,
-      cacheDir: cache ?? ownCacheFolder(),
+      cacheDir: cache ?? ownCacheFolder(process.env),
       cacheBytes: cacheSize === undefined ? undefined : Math.round(cacheSize * MEBIBYTE),
       retryMs: retry === undefined ? undefined : toMs(retry),
       inject: process.env['LOCKSTEP_INJECT'] || undefined,
@@ -108,21 +109,19 @@ export const workerCommand: CommandModule<object, Arguments> = {
   },
 };
 
-/** Where the XDG Base Directory Specification puts it; the library's default where it says nothing. */
-function ownCacheFolder(): string | undefined {
-  const folder = process.env['XDG_CACHE_HOME'];
-  return folder ? joinPath(folder, 'lockstep', 'shards') : undefined;
+/**
+ * Where the XDG Base Directory Specification puts it, which has a relative path count for nothing; the library's default
+ * where it says nothing.
+ */
+export function ownCacheFolder(env: Readonly<Record<string, string | undefined>>): string | undefined {
+  const folder = env['XDG_CACHE_HOME'];
+  return folder !== undefined && isAbsolute(folder) ? joinPath(folder, 'lockstep', 'shards') : undefined;
 }
 
-const unitMs: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000 };
-
 function toMs(text: string): number {
-  const [, amount, unit] = /^(\d{1,9}(?:\.\d{1,3})?)([smh])$/.exec(text) ?? [];
-  if (amount !== undefined) return Math.round(Number(amount) * unitMs[unit]);
-  throw new LockstepError(
-    'LOCKSTEP_BAD_SETTING',
-    `Setting --retry is '${text}', expected seconds ('30s'), minutes ('10m') or hours ('2h').`,
-  );
+  const durationMs = parseDuration(text);
+  if (durationMs !== undefined) return durationMs;
+  throw new LockstepError('LOCKSTEP_BAD_SETTING', `Setting --retry is '${text}', expected ${durationForm}.`);
 }
 
 interface Display {

@@ -2,7 +2,7 @@
 
 import * as v from 'valibot';
 import { LockstepError } from '../shared/errors.js';
-import { canonicalJson, formatHash, sha256 } from '../shared/hash.js';
+import { canonicalJson, formatHash, hex64, sha256 } from '../shared/hash.js';
 import type { Model } from '../shared/model.js';
 import { emptyBank, initialState, type NodeState, type Sums } from '../shared/node.js';
 import { initialBetaPowers, type BetaPowers } from '../shared/optimizer.js';
@@ -97,7 +97,7 @@ const metadataSchema = v.object({
   format: v.literal(FORMAT),
   bits: v.string(),
   step: number,
-  hash: v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/)),
+  hash: v.pipe(v.string(), v.regex(hex64)),
   beta1Power: number,
   beta2Power: number,
   epochLossSum: number,

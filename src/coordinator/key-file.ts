@@ -8,9 +8,12 @@ import {
   existsSync,
   fstatSync,
   fsyncSync,
+  linkSync,
   openSync,
   readFileSync,
   realpathSync,
+  renameSync,
+  rmSync,
   writeFileSync,
 } from 'node:fs';
 import { homedir } from 'node:os';
@@ -18,13 +21,14 @@ import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'nod
 import * as v from 'valibot';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { SECRET_BYTES } from '../shared/handshake.js';
+import { hex256, hex64 } from '../shared/hash.js';
 import type { Key } from '../shared/join.js';
 import type { RandomBytes } from '../shared/random.js';
 import { existingFolder, makeFolder, syncFolder } from './disk.js';
 
 const keySchema = v.strictObject({
-  id: v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/)),
-  secret: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)),
+  id: v.pipe(v.string(), v.regex(hex64)),
+  secret: v.pipe(v.string(), v.regex(hex256)),
 });
 /** A key file has about 110. */
 const MOST_FILE_BYTES = 4096;
@@ -34,25 +38,89 @@ export interface KeyFileOptions {
   readonly keyFile?: string | undefined;
   /** Must be there. */
   readonly runDir: string;
+  /** Whether agents may have the key already: the file of a new run is a new one, unless `keyFile` names it. */
+  readonly isResumed: boolean;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly random: RandomBytes;
 }
 
+export interface RunKey {
+  readonly key: Key;
+  readonly path: string;
+  /**
+   * Writes a key that is new to its file, whole or not at all.
+   * @throws LOCKSTEP_KEY_FILE
+   */
+  save(): void;
+  /** Takes back what `save` has written. */
+  remove(): void;
+}
+
 /**
- * The run's key; a new one where the file is not there yet.
+ * The run's key; a new one, to be saved once the run listens, where there is none that it should have.
  * @throws LOCKSTEP_KEY_FILE
  */
-export function loadOrCreateKey(options: KeyFileOptions): { key: Key; path: string } {
-  const path = resolve(options.keyFile ?? defaultPath(options));
+export function runKey(options: KeyFileOptions): RunKey {
+  const { keyFile, runDir, isResumed, random } = options;
+  const path = resolve(keyFile ?? defaultPath(options));
+  // A run in the same folder before this one may have had a file of the same name.
+  const isReplaced = keyFile === undefined && !isResumed;
+  const known = guarded(path, () => {
+    requireOutside(runDir, path);
+    return isReplaced ? undefined : readKey(path);
+  });
+  const key = known ?? { id: hexOf(random(8)), secret: random(SECRET_BYTES) };
+  let isWritten = false;
+  return {
+    key,
+    path,
+    save() {
+      if (known) return;
+      const text = JSON.stringify({ id: key.id, secret: hexOf(key.secret) });
+      guarded(path, () => {
+        makeFolder(dirname(path), 0o700);
+        writeSecret(path, text, isReplaced);
+      });
+      isWritten = true;
+    },
+    remove() {
+      if (isWritten) rmSync(path, { force: true });
+    },
+  };
+}
+
+function guarded<T>(path: string, work: () => T): T {
   try {
-    requireOutside(options.runDir, path);
-    return { key: readKey(path) ?? createKey(path, options.random) ?? requireKey(path), path };
+    return work();
   } catch (cause) {
     if (cause instanceof LockstepError) throw cause;
     throw keyFileError(
       `Cannot use the key file ${path}: ${messageOf(cause)}. Name another with --key-file.`,
       cause,
     );
+  }
+}
+
+/**
+ * Writes a line to a file that only its owner may read and that is whole under its name.
+ * @throws what the file system says, EEXIST where the file is there and not to be replaced
+ */
+export function writeSecret(path: string, line: string, isReplaced: boolean): void {
+  const part = `${path}.${process.pid}.part`;
+  try {
+    rmSync(part, { force: true });
+    const descriptor = openSync(part, 'wx', 0o600);
+    try {
+      writeFileSync(descriptor, `${line}\n`);
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+    if (isReplaced) renameSync(part, path);
+    else linkSync(part, path);
+    syncFolder(dirname(path));
+  } finally {
+    rmSync(part, { force: true });
   }
 }
 
@@ -117,33 +185,6 @@ function parseKey(text: string, path: string): Key {
   if (!parsed.success) throw damaged(path);
   const { id, secret } = parsed.output;
   return { id, secret: Buffer.from(secret, 'hex') };
-}
-
-/** Undefined if another process has made it meanwhile. */
-function createKey(path: string, random: RandomBytes): Key | undefined {
-  makeFolder(dirname(path), 0o700);
-  let descriptor: number;
-  try {
-    descriptor = openSync(path, 'wx', 0o600);
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return undefined;
-    throw error;
-  }
-  const key: Key = { id: hexOf(random(8)), secret: random(SECRET_BYTES) };
-  try {
-    writeFileSync(descriptor, `${JSON.stringify({ id: key.id, secret: hexOf(key.secret) })}\n`);
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
-  syncFolder(dirname(path));
-  return key;
-}
-
-function requireKey(path: string): Key {
-  const key = readKey(path);
-  if (!key) throw damaged(path);
-  return key;
 }
 
 function hexOf(bytes: Uint8Array): string {

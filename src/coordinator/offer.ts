@@ -4,11 +4,11 @@ import { encode } from '../shared/codec.js';
 import type { Dataset } from '../shared/dataset.js';
 import { formatHash } from '../shared/hash.js';
 import { leafJobOf } from '../shared/leaf-job.js';
+import { MOST_NAME, plainText } from '../shared/messages.js';
 import { datasetOrder } from '../shared/schedule.js';
 import { jobHash, type Job } from '../shared/settings.js';
-import { shardBytes, shardsOf } from '../shared/shards.js';
+import { shardBytes, shardsOf, type Shard } from '../shared/shards.js';
 
-/** So much of encoded shards is kept for the next node that asks. */
 const KEPT_BYTES = 64_000_000;
 
 export interface Offer {
@@ -19,10 +19,21 @@ export interface Offer {
   shardFrame(this: void, index: number): Uint8Array;
 }
 
+export interface OfferOptions {
+  /** Of encoded shards, kept for the next node that asks. */
+  readonly keptBytes?: number;
+  /** Other slices of the dataset than it usually has. */
+  readonly shards?: readonly Shard[];
+}
+
 /** `incarnation`: 16 hexadecimal digits, drawn by this process. */
-export function offerOf(job: Job, dataset: Dataset, incarnation: string, keptBytes = KEPT_BYTES): Offer {
+export function offerOf(
+  job: Job,
+  dataset: Dataset,
+  incarnation: string,
+  { keptBytes = KEPT_BYTES, shards = shardsOf(dataset) }: OfferOptions = {},
+): Offer {
   const { model, normalization, samples, batch, leaf, seed, engine, profile } = leafJobOf(job, dataset);
-  const shards = shardsOf(dataset);
   const order = datasetOrder(dataset.digest, dataset.train.labels.length);
   const jobFrame = encode({
     type: 'job',
@@ -38,7 +49,7 @@ export function offerOf(job: Job, dataset: Dataset, incarnation: string, keptByt
     seed,
     engine,
     profile,
-    dataset: { name: dataset.name.slice(0, 1000), digest: dataset.digest },
+    dataset: { name: plainText(dataset.name, MOST_NAME), digest: dataset.digest },
     shards: shards.map(({ set, from, samples: count, sha256 }) => ({ set, from, samples: count, sha256 })),
   });
   const kept = new LeastRecent(keptBytes, index => {

@@ -316,7 +316,12 @@ class SocketDoor implements Door {
       const { peer } = guest;
       const { maxFrameBytes, mostBufferedBytes } = this.#options;
       const onOffence = (offence: Offence): void => this.#count(offence, peer);
-      guest.connection = connectionOf(webSocket, { maxFrameBytes, mostBufferedBytes, peer, onOffence });
+      guest.connection = connectionOf(webSocket, request.socket, {
+        maxFrameBytes,
+        mostBufferedBytes,
+        peer,
+        onOffence,
+      });
       this.#options.onConnection(guest.connection, verdict.nodeId);
     });
   }

@@ -3,7 +3,7 @@
 import { networkInterfaces } from 'node:os';
 import { Cluster } from '../coordinator/cluster.js';
 import { writeJoinFile } from '../coordinator/join-file.js';
-import { loadOrCreateKey } from '../coordinator/key-file.js';
+import { runKey, type RunKey } from '../coordinator/key-file.js';
 import { offerOf } from '../coordinator/offer.js';
 import { referenceOf } from '../coordinator/reference.js';
 import { Refusals } from '../coordinator/refusals.js';
@@ -17,9 +17,9 @@ import { plural } from '../shared/format.js';
 import { formatAddress } from '../shared/handshake.js';
 import { formatJoin } from '../shared/join.js';
 import { leafJobOf } from '../shared/leaf-job.js';
-import { isLoopback, outsideHost, type Listening } from '../shared/listen.js';
+import { isLoopback, LOOPBACK, outsideHost, type Listening } from '../shared/listen.js';
 import type { LocalNode, NodeState } from '../shared/node.js';
-import { systemRandom } from '../shared/random.js';
+import { systemFraction, systemRandom } from '../shared/random.js';
 import type { Job } from '../shared/settings.js';
 import { checkNumerics } from '../worker/numerics-check.js';
 
@@ -28,6 +28,7 @@ export interface ClusterParts {
   readonly job: Job;
   readonly dataset: Dataset;
   readonly runDir: string;
+  readonly isResumed: boolean;
   /** Is closed with the cluster. */
   readonly own: LocalNode;
   /** Of the weights that `own` holds. */
@@ -57,46 +58,52 @@ const SHARDS_BYTES = 8_000_000;
 export async function openCluster(parts: ClusterParts): Promise<OpenCluster> {
   const { listening, job, dataset, runDir, own, from, clock, signal, onGiveUp } = parts;
   const { host, port, advertise, isInsecure, audit, patienceMs } = listening;
-  const refusals = new Refusals(clock, parts.emit);
-  const emit = (event: RunEventBody): void => {
-    if (event.type === 'node-refused') refusals.tell(event.reason, event.address);
-    else parts.emit(event);
-  };
-  const incarnation = Buffer.from(systemRandom(8)).toString('hex');
-  const offer = offerOf(job, dataset, incarnation);
-  const frames = largestFrames(job.model, offer.largestShardBytes);
-  const cluster = new Cluster({
-    job,
-    samples: { train: dataset.train.labels.length, test: dataset.test.labels.length },
-    own,
-    from,
-    incarnation,
-    ...offer,
-    maxFrameBytes: frames.toCoordinator,
-    audit,
-    patienceMs,
-    reference: referenceIn(parts),
-    clock,
-    random: () => Buffer.from(systemRandom(4)).readUInt32LE() / 2 ** 32,
-    afterInput,
-    emit,
-    onGiveUp,
-    signal,
-  });
+  let refusals: Refusals | undefined;
+  let cluster: Cluster | undefined;
   let door: Door | undefined;
+  let runsKey: RunKey | undefined;
   const close = async (isFinished: boolean): Promise<void> => {
     // In this order, so that agents are told that the run is finished before their connections end.
-    await cluster.close(isFinished);
+    if (cluster) await cluster.close(isFinished);
+    else await own.close();
     await door?.close();
-    refusals.close();
+    refusals?.close();
   };
   try {
-    const { key } = loadOrCreateKey({
+    const counts = (refusals = new Refusals(clock, parts.emit));
+    const emit = (event: RunEventBody): void => {
+      if (event.type === 'node-refused') counts.tell(event.reason, event.address);
+      else parts.emit(event);
+    };
+    const incarnation = Buffer.from(systemRandom(8)).toString('hex');
+    const offer = offerOf(job, dataset, incarnation);
+    const frames = largestFrames(job.model, offer.largestShardBytes);
+    const nodes = (cluster = new Cluster({
+      job,
+      samples: { train: dataset.train.labels.length, test: dataset.test.labels.length },
+      own,
+      from,
+      incarnation,
+      ...offer,
+      maxFrameBytes: frames.toCoordinator,
+      audit,
+      patienceMs,
+      reference: referenceIn(parts),
+      clock,
+      random: systemFraction,
+      afterInput,
+      emit,
+      onGiveUp,
+      signal,
+    }));
+    runsKey = runKey({
       keyFile: listening.keyFile,
       runDir,
+      isResumed: parts.isResumed,
       env: process.env,
       random: systemRandom,
     });
+    const { key } = runsKey;
     door = await startServer({
       host,
       port,
@@ -107,15 +114,23 @@ export async function openCluster(parts: ClusterParts): Promise<OpenCluster> {
       mostBufferedBytes: SHARDS_BYTES + 4 * frames.toAgent,
       clock,
       random: systemRandom,
-      onConnection: (connection, nodeId) => cluster.accept(connection, nodeId),
-      onRefused: (reason, peer) => refusals.count(reason, peer),
+      onConnection: (connection, nodeId) => nodes.accept(connection, nodeId),
+      onRefused: (reason, peer) => counts.count(reason, peer),
     });
     const { port: bound } = door.address;
-    const outside = outsideHost(
+    const known = outsideHost(
       listening,
       Object.values(networkInterfaces()).flatMap(list => list ?? []),
     );
+    if (known === undefined) {
+      const message =
+        'This machine has no address that others reach, so the join line works on this machine alone. If they reach it ' +
+        'by another address or name, say so with --advertise HOST.';
+      emit({ type: 'warning', message });
+    }
+    const outside = known ?? LOOPBACK;
     const line = formatJoin({ host: outside, port: bound, key, isEncrypted: !isInsecure });
+    runsKey.save();
     if (listening.joinFile !== undefined) writeJoinFile(listening.joinFile, runDir, line);
     if (isInsecure && !(isLoopback(host) && advertise === undefined)) {
       const message =
@@ -125,9 +140,10 @@ export async function openCluster(parts: ClusterParts): Promise<OpenCluster> {
     }
     const address = formatAddress(outside, bound);
     emit({ type: 'listening', address, ...(listening.joinFile === undefined && { join: line }) });
-    await gather(cluster, parts);
-    return { cluster, port: bound, close };
+    await gather(nodes, parts);
+    return { cluster: nodes, port: bound, close };
   } catch (error) {
+    runsKey?.remove();
     await close(false);
     throw error;
   }

@@ -112,6 +112,7 @@ async function trainJob(
         ...begun,
         listening,
         runDir: folder.dir,
+        isResumed: resume !== undefined,
         own,
         clock,
         signal,

@@ -7,7 +7,7 @@ import { systemClock } from '../shared/clock.js';
 import { parseFault } from '../shared/faults.js';
 import { withoutUndefined } from '../shared/format.js';
 import { parseJoin } from '../shared/join.js';
-import { systemRandom } from '../shared/random.js';
+import { systemFraction, systemRandom } from '../shared/random.js';
 import { parseSettings, path, wholeNumber, workersSchema } from '../shared/settings.js';
 import { runAgent, type AgentResult, type AgentStatus } from '../worker/agent.js';
 import { MOST_FRAME_BYTES } from '../worker/agent-job.js';
@@ -89,7 +89,7 @@ export async function work(joinLine: string, options: WorkOptions = {}): Promise
         random: systemRandom,
       }),
     clock,
-    random: () => Buffer.from(systemRandom(4)).readUInt32LE() / 2 ** 32,
+    random: systemFraction,
     name,
     threads,
     version: readPackage().version,

@@ -11,6 +11,7 @@ import { Packr } from 'msgpackr/pack';
 import * as v from 'valibot';
 import { LockstepError } from './errors.js';
 import {
+  plainText,
   toAgentSchema,
   toCoordinatorSchema,
   type Message,
@@ -45,6 +46,9 @@ export function encode(message: Message, space?: FrameSpace): Uint8Array {
   if (message.type === 'sum') {
     const { gradient, ...fields } = message;
     return seal({ ...fields, gradient: nothing }, gradient, space);
+  }
+  if (message.type === 'bad-leaf' || message.type === 'end') {
+    return seal({ ...message, message: plainText(message.message) });
   }
   return seal(message);
 }

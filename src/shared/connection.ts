@@ -6,7 +6,9 @@ export interface Connection {
   readonly peer: string;
   /** Given to `send` and not yet taken by the network. */
   readonly bufferedBytes: number;
+  /** That the network has brought, whether or not they make a whole frame yet: they move while a large one trickles in. */
   readonly receivedBytes: number;
+  /** That the network has taken, in the same measure: they move while a large frame drains. */
   readonly sentBytes: number;
   /** Called with each frame that arrives. Set once, in the same tick in which the connection is handed over. */
   onFrame: (frame: Uint8Array) => void;

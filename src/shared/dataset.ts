@@ -58,7 +58,7 @@ export function datasetFromArrays(content: DatasetContent): Dataset {
 export type SetName = 'train' | 'test';
 
 /** Of one set. So many are permuted exactly, see `permutation`, and leave losses a bound far above healthy ones. */
-const MOST_SAMPLES = 2_097_152;
+export const MOST_SAMPLES = 2_097_152;
 
 /**
  * Checks the content and digests it.

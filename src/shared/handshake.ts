@@ -5,6 +5,7 @@
 // consent. Each HMAC names who made it, so that neither side can be given its own one back.
 
 import { createHmac, timingSafeEqual } from 'node:crypto';
+import { hex256, hex64 } from './hash.js';
 import { PROTOCOL_VERSION } from './messages.js';
 
 /** The WebSocket subprotocol. */
@@ -39,8 +40,9 @@ export function formatIdentity({ keyId, nodeId }: Identity): string {
 }
 
 export function parseIdentity(text: string): Identity | undefined {
-  const match = /^([0-9a-f]{16})\.([0-9a-f]{16})$/.exec(text);
-  return match ? { keyId: match[1], nodeId: match[2] } : undefined;
+  const [keyId, nodeId, ...more] = text.split('.');
+  const isIdentity = more.length === 0 && hex64.test(keyId) && nodeId !== undefined && hex64.test(nodeId);
+  return isIdentity ? { keyId, nodeId } : undefined;
 }
 
 export interface Exchange {
@@ -68,7 +70,7 @@ export function isProof(given: unknown, secret: Uint8Array, role: Role, exchange
 
 /** Whether it is a nonce or a proof by its form. */
 export function isHex256(given: unknown): given is string {
-  return typeof given === 'string' && /^[0-9a-f]{64}$/.test(given);
+  return typeof given === 'string' && hex256.test(given);
 }
 
 /** `host:port`, an IPv6 address in brackets. */

@@ -54,6 +54,11 @@ export function formatHash(hash: bigint): string {
   return hash.toString(16).padStart(16, '0');
 }
 
+/** As `formatHash` writes it. So are keys, nodes, incarnations and checks named, all of 64 bits. */
+export const hex64 = /^[0-9a-f]{16}$/;
+/** As `sha256` writes it. */
+export const hex256 = /^[0-9a-f]{64}$/;
+
 export function sha256(bytes: Uint8Array | string): string {
   return createHash('sha256').update(bytes).digest('hex');
 }

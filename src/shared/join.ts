@@ -2,12 +2,14 @@
 
 import { isIPv6 } from 'node:net';
 import { LockstepError } from './errors.js';
+import { formatAddress, SECRET_BYTES } from './handshake.js';
+import { hex64 } from './hash.js';
 
 /** A key that both sides share. */
 export interface Key {
   /** Public: 16 hexadecimal digits. */
   readonly id: string;
-  /** 32 bytes. */
+  /** `SECRET_BYTES`. */
   readonly secret: Uint8Array;
 }
 
@@ -26,7 +28,7 @@ const INSECURE = 'lockstep-insecure';
 export function formatJoin({ host, port, key, isEncrypted }: Join): string {
   const scheme = isEncrypted ? ENCRYPTED : INSECURE;
   const secret = Buffer.from(key.secret).toString('base64url');
-  return `${scheme}://${key.id}:${secret}@${host.includes(':') ? `[${host}]` : host}:${port}`;
+  return `${scheme}://${key.id}:${secret}@${formatAddress(host, port)}`;
 }
 
 /**
@@ -46,11 +48,11 @@ export function parseJoin(line: string): Join {
   if (split < 0) fail('it has no @ between key and address; its end or its beginning is missing');
 
   const [id, secretText, ...more] = rest.slice(0, split).split(':');
-  if (!/^[0-9a-f]{16}$/.test(id)) fail('its key id is not of 16 hexadecimal digits');
+  if (!hex64.test(id)) fail('its key id is not of 16 hexadecimal digits');
   if (secretText === undefined || more.length > 0) fail('its key is not an id, a colon and a secret');
   const secret = new Uint8Array(Buffer.from(secretText, 'base64url'));
   // Node's decoder skips what it does not know, and a last character has bits that count for nothing.
-  if (secret.length !== 32 || Buffer.from(secret).toString('base64url') !== secretText) {
+  if (secret.length !== SECRET_BYTES || Buffer.from(secret).toString('base64url') !== secretText) {
     fail('its secret is not 32 bytes in base64url, 43 characters');
   }
 

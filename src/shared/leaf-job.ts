@@ -17,6 +17,14 @@ export interface LeafJob {
   readonly profile: string;
 }
 
+/** What a node shows of its arithmetic before it computes for a run: the bits of known leaves. */
+export interface Numerics {
+  /** Of a full leaf, a short one, and the full one again: 16 hexadecimal digits each. */
+  readonly digests: readonly [string, string, string];
+  /** What the last of them took, on one thread. */
+  readonly leafMs: number;
+}
+
 export function leafJobOf(job: Job, { train, test }: Pick<Dataset, SetName>): LeafJob {
   const { model, normalization, bits, settings } = job;
   const { batch, leaf, seed, profile } = bits;

@@ -95,7 +95,7 @@ export function listenFlags(chosen: ListenSettings, { host }: Listening, port: n
   });
 }
 
-const LOOPBACK = '127.0.0.1';
+export const LOOPBACK = '127.0.0.1';
 
 /** Whether only this machine reaches it. */
 export function isLoopback(host: string): boolean {
@@ -114,12 +114,18 @@ export interface InterfaceAddress {
   readonly internal: boolean;
 }
 
-/** The host of the join line: what was advertised, or listened on, or the machine's first outside IPv4 address. */
+/**
+ * The host of the join line: what was advertised, or listened on, or the machine's first outside address, an IPv4 one if
+ * it has any, of those that are listened on. Undefined where it has none.
+ */
 export function outsideHost(
   { host, advertise }: Pick<Listening, 'host' | 'advertise'>,
   addresses: readonly InterfaceAddress[],
-): string {
+): string | undefined {
   if (advertise !== undefined) return advertise;
   if (!isWildcard(host)) return host;
-  return addresses.find(({ family, internal }) => family === 'IPv4' && !internal)?.address ?? LOOPBACK;
+  // An address of the link alone (fe80::/10) means nothing without the name of an interface of the other machine.
+  const outside = addresses.filter(({ address, internal }) => !internal && !/^fe[89ab]/i.test(address));
+  const first = (family: string) => outside.find(address => address.family === family)?.address;
+  return first('IPv4') ?? (host.includes(':') ? first('IPv6') : undefined);
 }

@@ -1,8 +1,10 @@
 // The messages between the coordinator and an agent, a schema each. `docs/protocol.md` says who sends what when.
 
 import * as v from 'valibot';
+import { MOST_SAMPLES } from './dataset.js';
+import { hex256, hex64 } from './hash.js';
 import { modelSpecSchema } from './model.js';
-import { engineNames } from './settings.js';
+import { engineNames, MOST_BATCH } from './settings.js';
 
 /** Raised with every change that the other side would not understand. */
 export const PROTOCOL_VERSION = 1;
@@ -10,25 +12,35 @@ export const PROTOCOL_VERSION = 1;
 /** The most parts of a lease, and the most shards asked for at once. */
 export const MOST_PARTS = 64;
 export const MOST_FETCHES = 16;
-/** Samples of a set, times a shard's least samples. */
+/** More than any dataset has that fits into the memory of a node. */
 const MOST_SHARDS = 8192;
-const MOST_LANES = 1_048_576;
+
+/** Characters of what is told to people, and of the name of a dataset. */
+const MOST_TEXT = 2000;
+export const MOST_NAME = 1000;
 
 const count = (most: number) => v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(most));
 const finite = v.pipe(v.number(), v.finite());
 const duration = v.pipe(finite, v.minValue(0));
-const text = (most: number) => v.pipe(v.string(), v.maxLength(most));
+/** Texts go to terminals, where control characters do more than they say. */
+const text = (most: number) => v.pipe(v.string(), v.maxLength(most), v.regex(/^\P{Cc}*$/u));
 /** 64 bits: a run, an incarnation, weights, a check. */
-const digest64 = v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/));
-const digest256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
+const digest64 = v.pipe(v.string(), v.regex(hex64));
+const digest256 = v.pipe(v.string(), v.regex(hex256));
 /** Those that are sent may lie in memory that threads share. */
 const bytes: v.GenericSchema<Uint8Array> = v.instance(Uint8Array);
 const step = count(2_147_483_647);
-const samples = count(2_097_152);
-const lane = count(MOST_LANES);
+const samples = count(MOST_SAMPLES);
+/** Of leaves of one sample. */
+const lane = count(MOST_BATCH);
 const lanes = v.strictObject({ from: lane, to: lane });
 const set = v.picklist(['train', 'test']);
 const extent = v.pipe(count(65_536), v.minValue(1));
+
+/** What may be sent of a text that comes from elsewhere: a message, or the name of a dataset. */
+export function plainText(from: string, most = MOST_TEXT): string {
+  return from.replaceAll(/\p{Cc}+/gu, ' ').slice(0, most);
+}
 
 /** What every lease and every answer says of where it belongs; any mismatch is dropped and counted. */
 const work = {
@@ -58,12 +70,12 @@ export const toAgentSchema = v.variant('type', [
     classes: extent,
     normalization: v.strictObject({ scale: finite, shift: finite }),
     samples: v.strictObject({ train: samples, test: samples }),
-    batch: count(MOST_LANES),
-    leaf: count(MOST_LANES),
+    batch: count(MOST_BATCH),
+    leaf: count(MOST_BATCH),
     seed: count(Number.MAX_SAFE_INTEGER),
     engine: v.picklist(engineNames),
     profile: text(100),
-    dataset: v.strictObject({ name: text(1000), digest: digest256 }),
+    dataset: v.strictObject({ name: text(MOST_NAME), digest: digest256 }),
     shards: v.pipe(v.array(shard), v.maxLength(MOST_SHARDS)),
   }),
   /** The lanes whose shards the node is to hold; answered by `prepared` once it does. Replaces the plan before. */
@@ -80,7 +92,7 @@ export const toAgentSchema = v.variant('type', [
   v.strictObject({ type: v.literal('shard'), index: count(MOST_SHARDS), data: bytes }),
   v.strictObject({ type: v.literal('ping'), sentMs: duration }),
   /** Final: the agent ends. `code` is empty where the run was finished with it. */
-  v.strictObject({ type: v.literal('end'), code: text(100), message: text(2000) }),
+  v.strictObject({ type: v.literal('end'), code: text(100), message: text(MOST_TEXT) }),
 ]);
 
 /** From the agent. */
@@ -117,7 +129,7 @@ export const toCoordinatorSchema = v.variant('type', [
     gradient: bytes,
   }),
   /** A part that was bad twice. */
-  v.strictObject({ type: v.literal('bad-leaf'), ...work, part: lanes, message: text(2000) }),
+  v.strictObject({ type: v.literal('bad-leaf'), ...work, part: lanes, message: text(MOST_TEXT) }),
   /** The node goes; its leases are free. */
   v.strictObject({ type: v.literal('leave') }),
   v.strictObject({ type: v.literal('pong'), sentMs: duration }),

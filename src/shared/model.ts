@@ -11,7 +11,7 @@ import { formatShape, isVector, sizeOf, type Shape } from './shape.js';
 
 const MOST = 65_536;
 /** One thread needs 44 bytes a parameter of the 4 GiB that WebAssembly can address. */
-const MOST_PARAMETERS = 67_108_864;
+export const MOST_PARAMETERS = 67_108_864;
 
 /** The message of an issue is what was expected, as in all our schemas; the description goes into the JSON schema. */
 function sizeSchema(description: string, least = 1) {

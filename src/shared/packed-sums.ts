@@ -13,8 +13,8 @@ import { BLOCK_PARAMETERS } from './hash.js';
 /** 2^36 and 2^32. */
 const GRID = 68_719_476_736;
 const LOW = 4_294_967_296;
-/** 2^-5 and 2^3: what 32 and 40 bits hold of multiples of 2^-36. */
-const LEAST_OF_FIVE = 0.03125;
+/** What 32 and 40 bits hold of multiples of 2^-36. */
+const LEAST_OF_FIVE = 1 / 32;
 const LEAST_OF_EIGHT = 8;
 
 /** The widths of all blocks, up to a multiple of 8. */

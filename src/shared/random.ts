@@ -6,3 +6,8 @@ import { randomBytes } from 'node:crypto';
 export type RandomBytes = (sizeBytes: number) => Uint8Array;
 
 export const systemRandom: RandomBytes = sizeBytes => randomBytes(sizeBytes);
+
+/** In [0, 1), of 32 bits. */
+export function systemFraction(): number {
+  return randomBytes(4).readUInt32LE() / 4_294_967_296;
+}

@@ -54,6 +54,9 @@ function workersFrom(least: number) {
 /** Worker threads of whoever computes alone. */
 export const workersSchema = workersFrom(1);
 
+/** Samples of a step, and so its lanes. */
+export const MOST_BATCH = 1_048_576;
+
 /** Everything `train` accepts that is kept with the run, by the names of the flags. */
 export const trainSettingsSchema = v.strictObject({
   /** A preset's name, a path that ends with .json, or a list of layers. */
@@ -62,7 +65,7 @@ export const trainSettingsSchema = v.strictObject({
   workers: workersFrom(0),
   epochs: wholeNumber(1),
   maxSteps: v.optional(wholeNumber(1)),
-  batch: wholeNumber(1, 1_048_576),
+  batch: wholeNumber(1, MOST_BATCH),
   /** Samples of a lane in a step; by default a divisor of `batch`, see `defaultLeaf`. */
   leaf: v.optional(wholeNumber(1)),
   optimizer: oneOf(optimizerNames),

@@ -3,10 +3,16 @@
 import type { Dataset, SetName } from './dataset.js';
 import { sha256 } from './hash.js';
 import { datasetOrder } from './schedule.js';
-import { sizeOf } from './shape.js';
+import { sizeOf, type Shape } from './shape.js';
 
-/** Samples of a shard; the last one of a set may have fewer. */
-export const SHARD_SAMPLES = 1024;
+const MOST_SAMPLES = 1024;
+/** So that a shard fits a frame, whatever the images; a single one may have more. */
+const MOST_BYTES = 8_388_608;
+
+/** Samples of a shard of images of this shape; the last shard of a set may have fewer. */
+export function shardSamples(shape: Shape): number {
+  return Math.max(1, Math.min(MOST_SAMPLES, Math.floor(MOST_BYTES / (sizeOf(shape) + 1))));
+}
 
 export interface Shard {
   readonly set: SetName;
@@ -17,14 +23,17 @@ export interface Shard {
   readonly sha256: string;
 }
 
-/** All shards: the training set in the dataset's order, the test set as it is. They follow from the dataset alone. */
-export function shardsOf(dataset: Dataset): Shard[] {
+/**
+ * All shards: the training set in the dataset's order, the test set as it is. They follow from the dataset alone; tests
+ * have other ones of `most` samples.
+ */
+export function shardsOf(dataset: Dataset, most = shardSamples(dataset.shape)): Shard[] {
   const order = datasetOrder(dataset.digest, dataset.train.labels.length);
   const shards: Shard[] = [];
   for (const set of ['train', 'test'] as const) {
     const { length } = dataset[set].labels;
-    for (let from = 0; from < length; from += SHARD_SAMPLES) {
-      const samples = Math.min(SHARD_SAMPLES, length - from);
+    for (let from = 0; from < length; from += most) {
+      const samples = Math.min(most, length - from);
       const bytes = shardBytes(dataset, order, { set, from, samples });
       shards.push({ set, from, samples, sizeBytes: bytes.length, sha256: sha256(bytes) });
     }

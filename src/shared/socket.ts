@@ -1,5 +1,6 @@
 // A Connection over a WebSocket, for both sides: binary messages in one piece and nothing else.
 
+import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
 import type { Connection } from './connection.js';
 
@@ -7,6 +8,8 @@ import type { Connection } from './connection.js';
 const CLOSE_MS = 2000;
 /** What may wait for a slow reader, in frames of the largest size. */
 const BUFFERED_FRAMES = 4;
+/** What is longer is given to the network in pieces of this, so that it can be seen to move on a slow line. */
+const PIECE_BYTES = 262_144;
 /** A WebSocket close frame has no room for more. */
 const MOST_REASON_BYTES = 123;
 
@@ -56,26 +59,30 @@ export interface SocketSide extends SocketLimits {
   readonly onOffence?: (offence: Offence) => void;
 }
 
-/** Takes an open WebSocket over. No frame is read before `onFrame` is set. */
-export function connectionOf(socket: WebSocket, side: SocketSide): Connection {
-  return new SocketConnection(socket, side);
+/** Takes an open WebSocket over, with the stream under it. No frame is read before `onFrame` is set. */
+export function connectionOf(socket: WebSocket, stream: Socket, side: SocketSide): Connection {
+  return new SocketConnection(socket, stream, side);
 }
 
 class SocketConnection implements Connection {
   readonly peer: string;
   onClose: (reason: string) => void = () => {};
   readonly #socket: WebSocket;
+  readonly #stream: Socket;
   readonly #side: SocketSide;
   readonly #mostBufferedBytes: number;
   #onFrame: (frame: Uint8Array) => void = () => {};
-  #receivedBytes = 0;
-  #sentBytes = 0;
+  #sentBytes: number;
   /** Why this side has ended it, or what broke it. */
   #reason: string | undefined;
 
-  constructor(socket: WebSocket, side: SocketSide) {
+  constructor(socket: WebSocket, stream: Socket, side: SocketSide) {
     this.peer = side.peer;
     this.#socket = socket;
+    this.#stream = stream;
+    // The opening, as the other side's `bytesRead` counts it too.
+    this.#sentBytes = stream.bytesWritten;
+    writeInPieces(stream, sizeBytes => (this.#sentBytes += sizeBytes));
     this.#side = side;
     this.#mostBufferedBytes = side.mostBufferedBytes ?? BUFFERED_FRAMES * side.maxFrameBytes;
     socket.pause();
@@ -109,7 +116,7 @@ class SocketConnection implements Connection {
   }
 
   get receivedBytes(): number {
-    return this.#receivedBytes;
+    return this.#stream.bytesRead;
   }
 
   get sentBytes(): number {
@@ -119,7 +126,6 @@ class SocketConnection implements Connection {
   send(frame: Uint8Array): void {
     if (this.#isEnded()) return;
     this.#socket.send(frame, { binary: true, compress: false });
-    this.#sentBytes += frame.length;
     if (this.bufferedBytes > this.#mostBufferedBytes) this.#offend('slow-reader');
   }
 
@@ -138,7 +144,6 @@ class SocketConnection implements Connection {
 
   #receive(data: Buffer, isBinary: boolean): void {
     if (this.#isEnded()) return;
-    this.#receivedBytes += data.length;
     if (isBinary) this.#onFrame(data);
     else this.#offend('text');
   }
@@ -152,6 +157,43 @@ class SocketConnection implements Connection {
   #isEnded(): boolean {
     return this.#reason !== undefined || this.#socket.readyState !== this.#socket.OPEN;
   }
+}
+
+interface Chunk {
+  readonly chunk: Uint8Array;
+  readonly encoding: BufferEncoding;
+}
+
+/**
+ * Has a stream tell what the network has taken of what is written to it. Measured: `bytesWritten` counts what still waits,
+ * and under TLS a frame of 20 MB is seen to wait whole until the last of its bytes has gone.
+ */
+function writeInPieces(stream: Socket, onTaken: (sizeBytes: number) => void): void {
+  const write = stream._write.bind(stream);
+  const writeAll = stream._writev!.bind(stream);
+  const writePieces = async (chunks: readonly Chunk[]): Promise<void> => {
+    for (const { chunk, encoding } of chunks) {
+      for (let at = 0; at < chunk.length; at += PIECE_BYTES) {
+        const piece = chunk.subarray(at, at + PIECE_BYTES);
+        await new Promise<void>((resolve, reject) =>
+          write(piece, encoding, error => (error ? reject(error) : resolve())),
+        );
+        onTaken(piece.length);
+      }
+    }
+  };
+  stream._writev = (chunks: readonly Chunk[], done) => {
+    const sizeBytes = chunks.reduce((sum, { chunk }) => sum + chunk.length, 0);
+    if (sizeBytes > PIECE_BYTES) {
+      writePieces(chunks).then(() => done(), done);
+      return;
+    }
+    writeAll([...chunks], error => {
+      if (!error) onTaken(sizeBytes);
+      done(error);
+    });
+  };
+  stream._write = (chunk: Uint8Array, encoding, done) => stream._writev!([{ chunk, encoding }], done);
 }
 
 function offenceOf(error: Error): Offence | undefined {

@@ -6,13 +6,14 @@ import { LockstepError, messageOf } from '../shared/errors.js';
 import { canonicalJson } from '../shared/hash.js';
 import type { LeafJob } from '../shared/leaf-job.js';
 import type { MessageOf } from '../shared/messages.js';
-import { compileModel, type Model } from '../shared/model.js';
+import { compileModel, MOST_PARAMETERS, type Model } from '../shared/model.js';
 import type { Lanes } from '../shared/node.js';
+import { laneStart } from '../shared/schedule.js';
 import type { Shard } from '../shared/shards.js';
 import { sizeOf } from '../shared/shape.js';
 
-/** The largest weights that there can be, and some: what a connection must let through before it knows the job. */
-export const MOST_FRAME_BYTES = 268_500_000;
+/** Of the largest weights that there can be: what a connection must let through before it knows the job. */
+export const MOST_FRAME_BYTES = largestFrames({ paddedCount: MOST_PARAMETERS }, 0).toAgent;
 
 export interface AgentJob {
   /** All that was told, except by which process: equal texts are the same job. */
@@ -78,15 +79,15 @@ function refuse(what: string): LockstepError {
   return new LockstepError('LOCKSTEP_PROTOCOL', `The coordinator's job makes no sense: ${what}.`);
 }
 
-/** Indexes of the shards that hold the samples of some lanes: lane l of L covers floor(l * n / L) and on. */
+/** Indexes of the shards that hold the samples of some lanes. */
 export function shardsUnder(
   { leafJob, lanes, shards }: AgentJob,
   set: SetName,
   { from, to }: Lanes,
 ): number[] {
   const samples = leafJob.samples[set];
-  const start = Math.floor((from * samples) / lanes);
-  const end = Math.floor((to * samples) / lanes);
+  const start = laneStart(from, lanes, samples);
+  const end = laneStart(to, lanes, samples);
   const found: number[] = [];
   if (start === end) return found;
   // The first shard of the set that reaches beyond `start`; they are in order.

@@ -96,6 +96,8 @@ class Agent {
   };
   readonly #options: AgentOptions;
   #held: HeldJob | undefined;
+  /** The end of the one before. */
+  #closing: Promise<void> | undefined;
   #session: Session | undefined;
   #shown = '';
 
@@ -141,7 +143,7 @@ class Agent {
 
   /** Waits until nothing of it is at work any more. */
   async close(): Promise<void> {
-    const closing = this.#held?.close();
+    const closing = Promise.all([this.#closing, this.#held?.close()]);
     if (this.#session) await this.#atMost(LEAVE_MS, this.#session.closed);
     await closing;
   }
@@ -203,9 +205,14 @@ class Agent {
 
   /** What is kept of this job, if it is the same in every word. */
   async #hold(job: AgentJob): Promise<HeldJob> {
-    // One node at a time: both would not fit into the memory.
-    if (this.#held?.job.identity !== job.identity) await this.#held?.close();
-    if (this.#held?.job.identity !== job.identity) this.#held = new HeldJob(job, this.#options);
+    while (this.#held?.job.identity !== job.identity) {
+      const before = this.#held;
+      this.#held = undefined;
+      if (before) this.#closing = before.close();
+      // One node at a time: both would not fit into the memory. Another connection may come meanwhile, and be first.
+      await this.#closing;
+      this.#held ??= new HeldJob(job, this.#options);
+    }
     return this.#held;
   }
 

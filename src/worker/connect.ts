@@ -1,7 +1,7 @@
 // The agent's way in: one attempt to reach the coordinator of a join line and to prove the key to it.
 
 import { Agent, get, type IncomingMessage } from 'node:http';
-import { isIP } from 'node:net';
+import { isIP, type Socket } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { WebSocket, type ClientOptions } from 'ws';
 import type { Clock } from '../shared/clock.js';
@@ -176,6 +176,7 @@ function upgrade(
     ...socketOptions(options),
     ...way,
   });
+  let stream: Socket;
   return until(
     ending,
     () => socket.terminate(),
@@ -183,6 +184,7 @@ function upgrade(
       socket.on('error', error => reject(troubleOf(error, host, port)));
       socket.on('unexpected-response', (_, response) => reject(refusalOf(response, host, port)));
       socket.on('upgrade', response => {
+        stream = response.socket;
         try {
           check(response);
           if (response.headers['sec-websocket-protocol'] !== SUBPROTOCOL) throw versionError(host, port);
@@ -192,7 +194,7 @@ function upgrade(
       });
       socket.on('open', () => {
         const { maxFrameBytes, mostBufferedBytes } = options;
-        resolve(connectionOf(socket, { maxFrameBytes, mostBufferedBytes, peer: at }));
+        resolve(connectionOf(socket, stream, { maxFrameBytes, mostBufferedBytes, peer: at }));
       });
     },
   );

@@ -2,17 +2,10 @@
 
 import { copyNumbers } from '../shared/codec.js';
 import { SumsPacker } from '../shared/packed-sums.js';
-import type { LeafJob } from '../shared/leaf-job.js';
+import type { LeafJob, Numerics } from '../shared/leaf-job.js';
 import type { MessageOf } from '../shared/messages.js';
 import type { AgentNode, Lanes, PartSums, Task } from '../shared/node.js';
 import type { AgentJob } from './agent-job.js';
-
-/** The bits of the known leaves. */
-export interface Numerics {
-  /** 16 hexadecimal digits each. */
-  readonly digests: readonly [string, string, string];
-  readonly leafMs: number;
-}
 
 export interface NodeMaker {
   /** Starts the pool. @throws LOCKSTEP_MEMORY, LOCKSTEP_BUILD, LOCKSTEP_THREAD_DIES */

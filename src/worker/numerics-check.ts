@@ -4,18 +4,11 @@ import type { Clock } from '../shared/clock.js';
 import type { LabelledImages } from '../shared/dataset.js';
 import { canonicalJson, sha256 } from '../shared/hash.js';
 import { initialWeights } from '../shared/initial-weights.js';
-import type { LeafJob } from '../shared/leaf-job.js';
+import type { LeafJob, Numerics } from '../shared/leaf-job.js';
 import { seedKey, streams, WORD_COUNT, wordsOf } from '../shared/philox.js';
 import type { PartSums } from '../shared/node.js';
 import { sizeOf } from '../shared/shape.js';
 import { createAgentNode } from './pool.js';
-
-export interface Numerics {
-  /** Of a full leaf, a short one, and the full one again: 16 hexadecimal digits each. */
-  readonly digests: [string, string, string];
-  /** What the last of them took, on one thread. */
-  readonly leafMs: number;
-}
 
 const held = new Map<string, Promise<Numerics>>();
 

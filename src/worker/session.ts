@@ -30,7 +30,6 @@ const TICK_MS = 1000;
 const DRAIN_MS = 10;
 /** Sums wait for the network up to their own size, and at least so much. */
 const LEAST_BUFFERED_BYTES = 65_536;
-const MOST_TEXT = 2000;
 
 /** What an agent has done. */
 export interface AgentStatistics {
@@ -361,14 +360,12 @@ export class Session {
     this.#weights = weights;
   }
 
-  /** Whether a lease is of this run, of the process that coordinates it now, and of the weights that are held. */
-  #isOfWeights({ run, incarnation, step, weights }: Lease): boolean {
-    return (
-      run === this.#message?.run &&
-      incarnation === this.#message.incarnation &&
-      step === this.#weights?.step &&
-      weights === this.#weights.weights
-    );
+  #isOfRun({ run, incarnation }: Lease): boolean {
+    return run === this.#message?.run && incarnation === this.#message.incarnation;
+  }
+
+  #isOfWeights({ step, weights }: Lease): boolean {
+    return step === this.#weights?.step && weights === this.#weights.weights;
   }
 
   #onLease(lease: Lease): void {
@@ -377,10 +374,12 @@ export class Session {
       if (lanes.from === lanes.to) throw unexpected('a part without lanes');
       this.#checkLanes(lanes);
     }
-    if (!this.#isOfWeights(lease)) {
+    if (!this.#isOfRun(lease)) {
       this.#options.statistics.droppedParts += lease.parts.length;
       return;
     }
+    // Weights go right before their lease. Were it dropped, the coordinator would wait for this node in vain.
+    if (!this.#isOfWeights(lease)) throw unexpected('a lease of weights that it has not sent');
     // The coordinator does one task after another: what is left of an older one is not wanted any more.
     if (this.#queue.length > 0 && !isSameTask(this.#queue[0].lease, lease)) {
       this.#options.statistics.droppedParts += this.#queue.length;
@@ -452,7 +451,7 @@ export class Session {
       this.#tickSamples += samples;
     } catch (error) {
       if (!(error instanceof LockstepError) || error.code !== 'LOCKSTEP_BAD_LEAF') throw error;
-      this.#send({ type: 'bad-leaf', ...work, message: error.message.slice(0, MOST_TEXT) });
+      this.#send({ type: 'bad-leaf', ...work, message: error.message });
     }
     if (!this.#isShownComputing) this.#showState();
   }

@@ -7,7 +7,7 @@
 import { mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '../shared/errors.js';
-import { sha256 as digestOf } from '../shared/hash.js';
+import { hex256, sha256 as digestOf } from '../shared/hash.js';
 
 /** Where an agent keeps shards. Neither call rejects. */
 export interface ShardCache {
@@ -18,7 +18,6 @@ export interface ShardCache {
 
 export const DEFAULT_CACHE_BYTES = 1_073_741_824;
 
-const shardName = /^[0-9a-f]{64}$/;
 /** One that is being written, or was when its process was killed. */
 const partName = /^[0-9a-f]{64}\.\d+-\d+\.part$/;
 
@@ -95,7 +94,7 @@ async function readAndTouch(path: string): Promise<Uint8Array> {
 
 /** Removes those that were used longest ago until the rest fits. Files of others are left alone and not counted. */
 async function evict(folder: string, maxBytes: number): Promise<void> {
-  const names = (await readdir(folder)).filter(name => shardName.test(name) || partName.test(name));
+  const names = (await readdir(folder)).filter(name => hex256.test(name) || partName.test(name));
   const files = (await Promise.all(names.map(name => sizeAndTime(join(folder, name))))).flat();
   let total = files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   files.sort((a, b) => a.usedMs - b.usedMs || (a.path < b.path ? -1 : 1));

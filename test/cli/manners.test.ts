@@ -24,7 +24,7 @@ const nobody = formatJoin({
 /** A short call of each command. Where runs cannot be made, the doctor finishes without a self-test. */
 const calls: Record<string, string[]> = {
   train: ['train', 'mlp', '--max-steps', '2', '--out', 'kept'],
-  worker: ['worker', nobody, '--retry', '0s'],
+  worker: ['worker', nobody, '--retry', '1s'],
   model: ['model', 'mlp'],
   bench: ['bench', 'mlp', '--workers', '1', '--repetitions', '1', '--warm-up-ms', '0', '--measure-ms', '50'],
   data: ['data'],

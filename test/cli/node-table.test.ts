@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { describeNode, nodeTable } from '#dist/cli/node-table.js';
-import type { NodeReport } from '#dist/library/index.js';
+import { describeDone } from '#dist/cli/display.js';
+import type { EventOf, NodeReport } from '#dist/library/index.js';
 
 function report(name: string, rest: Partial<NodeReport> = {}): NodeReport {
   return {
@@ -105,4 +106,31 @@ test('what a node did, and what was lost to it', () => {
     /; 2 leases expired; 1 answer dropped; lost 3 times; gone$/,
   );
   assert.ok(describeNode(idle).endsWith(`; idle: ${why}`));
+});
+
+test('at the end, a run without threads of its own has no line of their leaves', () => {
+  const done: EventOf<'done'> = {
+    type: 'done',
+    step: 100,
+    timeMs: 1000,
+    model: 'mlp',
+    epochs: 1,
+    steps: 100,
+    trainLoss: 0.1,
+    trainAccuracy: 0.97,
+    testLoss: 0.1,
+    testAccuracy: 0.97,
+    imagesPerSecond: 1000,
+    seconds: 1,
+    workers: 0,
+    threads: [],
+    nodes: [report('alpha')],
+    hash: '0123456789abcdef',
+    weightsSha256: '9f'.repeat(32),
+    runDir: '/run',
+  };
+  assert.doesNotMatch(describeDone(done), /^ *leaves/m);
+  assert.match(describeDone(done), /alpha/);
+  const threads = [{ thread: 0, leaves: 800, busyMs: 1, computeMs: 1, reduceMs: 0, updateMs: 0, waitMs: 0 }];
+  assert.match(describeDone({ ...done, workers: 1, threads }), /^ *leaves +800, by thread 100 %$/m);
 });

@@ -102,7 +102,7 @@ test(
       const key = { id: '0123456789abcdef', secret: new Uint8Array(32) };
       // A port that is reserved, and where nobody listens.
       const line = formatJoin({ host: '127.0.0.1', port: 1, key, isEncrypted: true });
-      const { code, output } = inTerminal(['worker', line, '--retry', '0.5s'], { columns: 30, cwd });
+      const { code, output } = inTerminal(['worker', line, '--retry', '1s'], { columns: 30, cwd });
       assert.equal(code, 1, output);
       const told = linesOf(output).filter(text => /^(connecting|no connection)/.test(text));
       assert.ok(told.some(text => text.startsWith('no connection (')));

@@ -4,8 +4,10 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { resolve } from 'node:path';
 import { before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { ownCacheFolder } from '#dist/cli/worker.js';
 import { formatJoin } from '#dist/shared/join.js';
 import { inTemporaryFolder, lockstep } from '../support/cli.js';
 
@@ -36,15 +38,15 @@ function assertHidden(text: string): void {
 }
 
 test('where nobody answers, it says what it tried for how long, and ends with exit code 1', async () => {
-  const { code, stdout, stderr } = await lockstep(['worker', line, '--retry', '0s']);
+  const { code, stdout, stderr } = await lockstep(['worker', line, '--retry', '1s']);
   assert.equal(code, 1);
-  assert.equal(stdout, 'connecting to the coordinator\n');
-  assert.match(stderr, /^LOCKSTEP_UNREACHABLE: No run could be joined for 0\.0 s; the last trouble was: /);
+  assert.match(stdout, /^connecting to the coordinator\nno connection \(/);
+  assert.match(stderr, /^LOCKSTEP_UNREACHABLE: No run could be joined for 1\.0 s; the last trouble was: /);
   assertHidden(stdout + stderr);
 });
 
 test('--json prints what changes, then the error', async () => {
-  const { code, stdout, stderr } = await lockstep(['worker', line, '--retry', '0.3s', '--json']);
+  const { code, stdout, stderr } = await lockstep(['worker', line, '--retry', '1s', '--json']);
   assert.deepEqual([code, stderr], [1, '']);
   const objects = stdout
     .trimEnd()
@@ -66,9 +68,14 @@ const refused: [string, () => string[], RegExp][] = [
   ['a part of one', () => [line.slice(0, -5).slice(0, 40)], /^LOCKSTEP_JOIN_LINE: /],
   ['two', () => [line, line], /^LOCKSTEP_USAGE: Give one join line/],
   [
-    'a time',
+    'a time without a unit',
     () => [line, '--retry', '10'],
-    /^LOCKSTEP_BAD_SETTING: Setting --retry is '10', expected seconds/,
+    /^LOCKSTEP_BAD_SETTING: Setting --retry is '10', expected a duration/,
+  ],
+  [
+    'a time longer than any timer',
+    () => [line, '--retry', '577h'],
+    /^LOCKSTEP_BAD_SETTING: Setting --retry is '577h', expected a duration/,
   ],
   ['a name', () => [line, '--name', 'two words'], /^LOCKSTEP_BAD_SETTING: Setting name is "two words"/],
   ['workers', () => [line, '--workers', '0'], /^LOCKSTEP_BAD_SETTING: Setting workers is 0/],
@@ -82,6 +89,12 @@ for (const [what, args, message] of refused) {
     assertHidden(stderr);
   });
 }
+
+test('the cache is where the XDG Base Directory Specification says, which takes no relative path', () => {
+  assert.equal(ownCacheFolder({ XDG_CACHE_HOME: resolve('/cache') }), resolve('/cache/lockstep/shards'));
+  for (const folder of [undefined, '', 'cache', './cache'])
+    assert.equal(ownCacheFolder({ XDG_CACHE_HOME: folder }), undefined);
+});
 
 test('a join line in the place of the command is not repeated', async () => {
   const { code, stderr } = await lockstep([line]);

@@ -6,6 +6,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   realpathSync,
   rmSync,
@@ -16,7 +17,7 @@ import {
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { test } from 'node:test';
-import { loadOrCreateKey } from '#dist/coordinator/key-file.js';
+import { runKey, type KeyFileOptions } from '#dist/coordinator/key-file.js';
 import { seededBytes } from '../support/door.js';
 
 function inFolder(work: (folder: string) => void): void {
@@ -31,7 +32,14 @@ function inFolder(work: (folder: string) => void): void {
 function setting(folder: string) {
   const runDir = join(folder, 'runs', 'one');
   mkdirSync(runDir, { recursive: true });
-  return { runDir, env: { XDG_STATE_HOME: join(folder, 'state') }, random: seededBytes };
+  return { runDir, isResumed: true, env: { XDG_STATE_HOME: join(folder, 'state') }, random: seededBytes };
+}
+
+/** As a run that then listens. */
+function loadOrCreateKey(options: KeyFileOptions) {
+  const made = runKey(options);
+  made.save();
+  return made;
 }
 
 const posix = { skip: process.platform === 'win32' && 'Windows has no such modes' };
@@ -55,6 +63,52 @@ test('a key is made once for each run folder and found again', () => {
     const other = join(folder, 'runs', 'two');
     mkdirSync(other);
     assert.notEqual(loadOrCreateKey({ ...options, runDir: other }).key.id, key.id);
+  });
+});
+
+test('a new run gets a new key, unless it names the file', () => {
+  inFolder(folder => {
+    const options = setting(folder);
+    const old = loadOrCreateKey(options);
+    // Whatever is there in its place, and whoever reads it meanwhile.
+    chmodSync(old.path, 0o644);
+    const fresh = loadOrCreateKey({ ...options, isResumed: false });
+    assert.equal(fresh.path, old.path);
+    assert.notEqual(fresh.key.id, old.key.id);
+    assert.equal(loadOrCreateKey(options).key.id, fresh.key.id);
+    const named = { ...options, isResumed: false, keyFile: join(folder, 'key.json') };
+    assert.equal(loadOrCreateKey(named).key.id, loadOrCreateKey(named).key.id);
+  });
+});
+
+test('nothing is written before it is saved, and what was saved can be taken back', () => {
+  inFolder(folder => {
+    const options = setting(folder);
+    for (const isResumed of [true, false]) {
+      const made = runKey({ ...options, isResumed });
+      assert.ok(!existsSync(dirname(made.path)) || readdirSync(dirname(made.path)).length === 0);
+      made.save();
+      assert.deepEqual(readdirSync(dirname(made.path)), [basename(made.path)]);
+      made.remove();
+      assert.deepEqual(readdirSync(dirname(made.path)), []);
+    }
+    const { path } = loadOrCreateKey(options);
+    const read = runKey(options);
+    read.save();
+    read.remove();
+    assert.ok(existsSync(path), 'a key that was read is not for this run to remove');
+  });
+});
+
+test('of two that make the same file only one has it, and a write that fails leaves nothing', () => {
+  inFolder(folder => {
+    const options = { ...setting(folder), keyFile: join(folder, 'key.json') };
+    const [one, other] = [runKey(options), runKey(options)];
+    one.save();
+    assert.throws(() => other.save(), { code: 'LOCKSTEP_KEY_FILE' });
+    other.remove();
+    assert.equal(runKey(options).key.id, one.key.id);
+    assert.ok(!readdirSync(folder).some(name => name.endsWith('.part')));
   });
 });
 

@@ -38,6 +38,13 @@ test('the job', () => {
   );
 });
 
+test('the name of a dataset is told without what a terminal would obey, and not for ever', () => {
+  const { jobFrame } = offerOf(job, { ...dataset, name: `my\x1b[2J\ndata${'.'.repeat(2000)}` }, incarnation);
+  const message = decode(jobFrame, 'agent', 1e9);
+  assert.ok(message.type === 'job' && message.dataset.name.startsWith('my [2J data.'));
+  assert.equal(message.dataset.name.length, 1000);
+});
+
 test('shards have the digests that the job names', () => {
   const { shardCount, shardFrame } = offerOf(job, dataset, incarnation);
   const shards = shardsOf(dataset);
@@ -49,12 +56,25 @@ test('shards have the digests that the job names', () => {
   }
 });
 
+test('shards of another size, where a test wants many', () => {
+  const shards = shardsOf(dataset, 100);
+  const { jobFrame, shardCount, largestShardBytes, shardFrame } = offerOf(job, dataset, incarnation, {
+    shards,
+  });
+  assert.deepEqual([shardCount, largestShardBytes], [31, 6400]);
+  const message = decode(jobFrame, 'agent', 1e9);
+  const last = decode(shardFrame(29), 'agent', 1e9);
+  assert.ok(message.type === 'job' && last.type === 'shard');
+  assert.equal(sha256(last.data), message.shards[29].sha256);
+  assert.deepEqual([message.shards[29].from, message.shards[29].samples], [2900, 100]);
+});
+
 test('a shard is encoded once, and only so much is kept', () => {
   const roomy = offerOf(job, dataset, incarnation);
   assert.equal(roomy.shardFrame(1), roomy.shardFrame(1));
   const [first] = shardsOf(dataset);
   // There is room for two.
-  const tight = offerOf(job, dataset, incarnation, 2.5 * first.sizeBytes);
+  const tight = offerOf(job, dataset, incarnation, { keptBytes: 2.5 * first.sizeBytes });
   const frames = [0, 1].map(index => tight.shardFrame(index));
   assert.equal(tight.shardFrame(0), frames[0]);
   tight.shardFrame(2);
@@ -62,6 +82,6 @@ test('a shard is encoded once, and only so much is kept', () => {
   assert.equal(tight.shardFrame(0), frames[0]);
   assert.notEqual(tight.shardFrame(1), frames[1]);
   // One that is larger than what is kept is made each time and given all the same.
-  const none = offerOf(job, dataset, incarnation, 0);
+  const none = offerOf(job, dataset, incarnation, { keptBytes: 0 });
   assert.deepEqual(none.shardFrame(1), frames[1]);
 });

@@ -36,7 +36,7 @@ test("where it has none, the first node's bits are the run's, also after a resta
 
 test('a damaged file of them is told', async () => {
   await inTemporaryFolder(async dir => {
-    for (const text of ['', '{}', '{"digests":["x","x","x"]}']) {
+    for (const text of ['', '{}', '["x","x","x"]', JSON.stringify(own.slice(1))]) {
       writeFileSync(join(dir, 'reference.json'), text);
       const { message } = await referenceOf(
         dir,
@@ -48,7 +48,7 @@ test('a damaged file of them is told', async () => {
           return error;
         },
       );
-      assert.match(message, /reference\.json is not as it was written/);
+      assert.match(message, /reference\.json cannot be used/);
     }
   });
 });

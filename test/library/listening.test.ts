@@ -1,12 +1,14 @@
 // A coordinator that listens, with nobody who joins: what it tells, keeps, refuses and waits for.
 
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { LockstepError, train, type EventOf, type RunEvent, type TrainOptions } from '#dist/library/index.js';
+import { openCluster, type ClusterParts } from '#dist/library/listening.js';
+import { resolveListening } from '#dist/shared/listen.js';
 import { inTemporaryFolder } from '../support/cli.js';
 import { tinyDataset, tinyModel } from '../support/tiny.js';
 
@@ -96,6 +98,44 @@ test('the key is kept outside the run folder for its owner alone, and --resume f
   });
 });
 
+test('a new run in the place of an old one has a key of its own', async () => {
+  await inFolder(async (dir, { keyFile, ...options }) => {
+    assert.ok(keyFile !== undefined);
+    const state = process.env['XDG_STATE_HOME'];
+    process.env['XDG_STATE_HOME'] = join(dir, 'state');
+    try {
+      const keys = [];
+      for (let run = 0; run < 2; run++) {
+        const { join: line } = find(await outcomeOf({ ...options, listen: '0' }), 'listening');
+        keys.push(line!.slice(0, line!.indexOf('@')));
+        rmSync(join(dir, 'run'), { recursive: true });
+      }
+      assert.notEqual(keys[0], keys[1]);
+    } finally {
+      if (state === undefined) delete process.env['XDG_STATE_HOME'];
+      else process.env['XDG_STATE_HOME'] = state;
+    }
+  });
+});
+
+test('a join file that cannot be written ends the run before it begins, and leaves no key', async () => {
+  await inFolder(async (dir, options) => {
+    const { error } = await outcomeOf({ ...options, listen: '0', joinFile: dir });
+    assert.equal(error?.code, 'LOCKSTEP_KEY_FILE');
+    assert.deepEqual(readdirSync(dir), []);
+  });
+});
+
+test('whatever keeps it from listening, its own node is closed', async () => {
+  const closed: string[] = [];
+  const listening = resolveListening({ listen: '0' })!;
+  const own = { threads: 1, close: async () => closed.push('own') };
+  // Nothing of what a job must have.
+  const parts: ClusterParts = { ...JSON.parse('{"job": {}}'), listening, own };
+  await assert.rejects(openCluster(parts), TypeError);
+  assert.deepEqual(closed, ['own']);
+});
+
 test('the join line goes to a file instead, whole and for its owner alone', async () => {
   await inFolder(async (dir, options) => {
     const joinFile = join(dir, 'deep', 'join');
@@ -139,7 +179,8 @@ test('a port that is taken ends the run before it begins', async () => {
       outcome.events.map(({ type }) => type),
       ['start', 'error'],
     );
-    assert.ok(!readdirSync(dir).includes(basename(join(dir, 'run'))));
+    // Neither the run nor its key.
+    assert.deepEqual(readdirSync(dir), []);
   });
 });
 

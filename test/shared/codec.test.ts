@@ -94,6 +94,26 @@ test('msgpack of another writer is read too: other widths, other order, plain ar
   assert.deepEqual(decode(view, 'agent', MOST), { type: 'ping', sentMs: 2 ** 40 });
 });
 
+test('texts with control characters are refused, and none of ours has any', () => {
+  for (const control of ['\n', '\r', '\t', '\0', '\x1b[2J', '\x7f', '\x9b1m']) {
+    for (const message of allMessages()) {
+      for (const [key, value] of Object.entries(message)) {
+        if (typeof value !== 'string') continue;
+        const side = messagesToAgent().some(({ type }) => type === message.type) ? 'agent' : 'coordinator';
+        const frame = sealed(pack({ ...message, [key]: `${value}${control}` }));
+        assert.match(refusal(frame, side), new RegExp(`field ${key} `), `${message.type} ${key}`);
+      }
+    }
+    for (const message of [...messagesToAgent(), ...messagesToCoordinator()]) {
+      if (message.type !== 'end' && message.type !== 'bad-leaf') continue;
+      const frame = encode({ ...message, message: `a${control}${'b'.repeat(5000)}` });
+      const side = message.type === 'end' ? 'agent' : 'coordinator';
+      const told = decode(frame, side, MOST);
+      assert.ok('message' in told && /^a [^\p{Cc}]*$/u.test(told.message) && told.message.length === 2000);
+    }
+  }
+});
+
 test('every single flipped bit is caught', () => {
   for (const [side, messages] of [
     ['agent', messagesToAgent()],

@@ -58,16 +58,20 @@ test('loopback and wildcard addresses', () => {
   for (const host of ['::1', '10.0.0.0', 'trainer']) assert.ok(!isWildcard(host), host);
 });
 
-test('agents are told the advertised host, the one listened on, or the first outside IPv4 address', () => {
+test('agents are told the advertised host, the one listened on, or the first outside address', () => {
   const loopback = { address: '127.0.0.1', family: 'IPv4', internal: true };
-  const outside6 = { address: 'fe80::1', family: 'IPv6', internal: false };
+  const link6 = { address: 'fe80::1', family: 'IPv6', internal: false };
+  const outside6 = { address: '2001:db8::1', family: 'IPv6', internal: false };
   const outside4 = { address: '10.1.2.3', family: 'IPv4', internal: false };
-  const all = [loopback, outside6, outside4];
+  const all = [loopback, link6, outside6, outside4];
   assert.equal(outsideHost({ host: '0.0.0.0', advertise: 'trainer' }, all), 'trainer');
   assert.equal(outsideHost({ host: '192.168.0.7', advertise: undefined }, all), '192.168.0.7');
   assert.equal(outsideHost({ host: '0.0.0.0', advertise: undefined }, all), '10.1.2.3');
   assert.equal(outsideHost({ host: '::', advertise: undefined }, all), '10.1.2.3');
-  assert.equal(outsideHost({ host: '::', advertise: undefined }, [loopback, outside6]), '127.0.0.1');
+  const without4 = [loopback, link6, outside6];
+  assert.equal(outsideHost({ host: '::', advertise: undefined }, without4), '2001:db8::1');
+  assert.equal(outsideHost({ host: '0.0.0.0', advertise: undefined }, without4), undefined);
+  assert.equal(outsideHost({ host: '::', advertise: undefined }, [loopback, link6]), undefined);
 });
 
 test('defaults, and the flags that listen as before', () => {

@@ -3,15 +3,16 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
+import { datasetFromArrays } from '#dist/shared/dataset.js';
 import { datasetOrder } from '#dist/shared/schedule.js';
-import { SHARD_SAMPLES, shardBytes, shardsOf } from '#dist/shared/shards.js';
+import { shardBytes, shardSamples, shardsOf } from '#dist/shared/shards.js';
 import { tinyDataset } from '../support/tiny.js';
 
 const dataset = tinyDataset(2500);
 const size = 63;
 
 test('shards are slices of 1,024 samples; the last of each set has the rest', () => {
-  assert.equal(SHARD_SAMPLES, 1024);
+  assert.equal(shardSamples(dataset.shape), 1024);
   assert.deepEqual(
     shardsOf(dataset).map(({ set, from, samples, sizeBytes }) => [set, from, samples, sizeBytes]),
     [
@@ -24,6 +25,34 @@ test('shards are slices of 1,024 samples; the last of each set has the rest', ()
   assert.deepEqual(
     shardsOf(tinyDataset(1024)).map(({ samples }) => samples),
     [1024, 50],
+  );
+});
+
+test('shards of large images have fewer samples, and at least one', () => {
+  for (const [height, width, channels, samples] of [
+    [28, 28, 1, 1024],
+    [1, 8191, 1, 1024],
+    [1, 8192, 1, 1023],
+    [512, 512, 3, 10],
+    [65_536, 65_536, 4, 1],
+  ]) {
+    assert.equal(shardSamples({ height, width, channels }), samples);
+  }
+  const large = datasetFromArrays({
+    shape: { height: 1024, width: 1024, channels: 3 },
+    classes: 2,
+    train: { images: new Uint8Array(7 * 3_145_728), labels: new Uint8Array(7) },
+    test: { images: new Uint8Array(3_145_728), labels: new Uint8Array(1) },
+  });
+  assert.deepEqual(
+    shardsOf(large).map(({ set, from, samples, sizeBytes }) => [set, from, samples, sizeBytes]),
+    [
+      ['train', 0, 2, 6_291_458],
+      ['train', 2, 2, 6_291_458],
+      ['train', 4, 2, 6_291_458],
+      ['train', 6, 1, 3_145_729],
+      ['test', 0, 1, 3_145_729],
+    ],
   );
 });
 

@@ -231,6 +231,8 @@ export class FakeNode implements AgentNode {
   /** Thrown by the next call of `compute`. */
   nextError: unknown;
   isHeldUp = false;
+  /** Settles when a test lets it. */
+  closing: Promise<void> | undefined;
   #release: (() => void) | undefined;
   #isAtWork = false;
 
@@ -270,6 +272,7 @@ export class FakeNode implements AgentNode {
   async close(): Promise<void> {
     this.isClosed = true;
     this.#release?.();
+    await this.closing;
   }
 }
 

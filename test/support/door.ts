@@ -180,17 +180,17 @@ export async function serve(context: TestContext, server: Server): Promise<{ hos
   return { host: '127.0.0.1', port: address.port };
 }
 
-/** Between an agent and a door: `pass` is given each piece and sends on what it likes. */
+/** Between an agent and a door: `pass` is given each piece and sends on what it likes, and may pause where it is from. */
 export function startProxy(
   context: TestContext,
   to: { host: string; port: number },
-  pass: (piece: Buffer, from: 'agent' | 'coordinator', send: (piece: Buffer) => void) => void,
+  pass: (piece: Buffer, from: 'agent' | 'coordinator', send: (piece: Buffer) => void, source: Socket) => void,
 ): Promise<{ host: string; port: number }> {
   const proxy = createServer({ noDelay: true }, near => {
     const far = connectSocket({ ...to, noDelay: true });
     far.on('error', () => {});
-    near.on('data', piece => pass(piece, 'agent', sent => far.write(sent)));
-    far.on('data', piece => pass(piece, 'coordinator', sent => near.write(sent)));
+    near.on('data', piece => pass(piece, 'agent', sent => far.write(sent), near));
+    far.on('data', piece => pass(piece, 'coordinator', sent => near.write(sent), far));
     near.on('close', () => far.destroy());
     far.on('close', () => near.destroySoon());
   });

@@ -315,8 +315,6 @@ test('without a plan, a lease starts the node and fetches what its parts need', 
 const stale: [string, Parameters<typeof leaseOf>[2]][] = [
   ['another run', { run: '00000000000000ab' }],
   ['another incarnation', { incarnation: '0000000000000002' }],
-  ['another step', { step: 6 }],
-  ['other weights', { weights: '0000000000000006' }],
 ];
 for (const [what, change] of stale) {
   test(`a lease of ${what} is dropped silently`, async () => {
@@ -343,20 +341,13 @@ test('a stale lease does not disturb what is queued', async () => {
       [1, 2],
     ]),
   );
-  await agent.connection.say(leaseOf(4, [[2, 3]]));
+  await agent.connection.say(leaseOf(5, [[2, 3]], { run: '00000000000000ab' }));
   await agent.node.release();
   await agent.node.release();
   assert.deepEqual(
     agent.connection.take().map(message => message.type === 'sum' && message.part.from),
     [0, 1],
   );
-});
-
-test('a lease before any weights is dropped', async () => {
-  const agent = await Harness.start();
-  await agent.prepare();
-  await agent.connection.say(leaseOf(0, [[0, 1]]));
-  assert.deepEqual([agent.connection.take(), agent.node.computed], [[], []]);
 });
 
 test('newer weights drop what is queued; what is at work is answered for the weights it was computed with', async () => {
@@ -481,8 +472,24 @@ test('sums that the network does not take hold the next part up, and stale parts
 
 // The protocol.
 
+const otherWeights: [string, Parameters<typeof leaseOf>[2]][] = [
+  ['another step', { step: 6 }],
+  ['other weights', { weights: '0000000000000006' }],
+];
+for (const [what, change] of otherWeights) {
+  test(`a lease of ${what} than the weights held ends the connection, so that its parts are free at once`, async () => {
+    const agent = await Harness.start();
+    await agent.prepare();
+    await agent.connection.say(weightsOf(5));
+    await agent.connection.say(leaseOf(5, [[0, 1]], change));
+    assert.match(agent.connection.ended ?? '', /^closed: .* a lease of weights that it has not sent/);
+    assert.deepEqual([agent.connection.take(), agent.node.computed], [[], []]);
+  });
+}
+
 const forbidden: [string, object][] = [
   ['a second job', job],
+  ['a lease before any weights', leaseOf(0, [[0, 1]])],
   ['lanes that there are not', { type: 'plan', plan: 1, from: 0, to: 5 }],
   ['lanes backwards', { type: 'plan', plan: 1, from: 2, to: 1 }],
   ['a part without lanes', leaseOf(5, [[1, 1]])],
@@ -708,6 +715,29 @@ test('bytes of a large frame are a sign too', async () => {
     agent.connection.receivedBytes += 1000;
   }
   assert.equal(agent.connection.ended, undefined);
+});
+
+test('the first job again while its node ends gets a new node, after that end', async () => {
+  const agent = await Harness.start();
+  await agent.prepare();
+  const before = agent.node;
+  let end: (() => void) | undefined;
+  before.closing = new Promise(resolve => (end = resolve));
+  await agent.connection.cut('reset');
+  await agent.clock.advance(10_000);
+  agent.connection.takeOne('hello');
+  await agent.connection.say({ ...job, seed: 2 });
+  await agent.connection.cut('reset');
+  await agent.clock.advance(10_000);
+  agent.connection.takeOne('hello');
+  await agent.connection.say(job);
+  assert.deepEqual(agent.connection.take(), [], 'it waits for the end of the node before');
+  end?.();
+  await settle();
+  agent.connection.takeOne('checked');
+  await agent.connection.say({ type: 'plan', plan: 1, from: 0, to: 4 });
+  agent.connection.takeOne('prepared');
+  assert.deepEqual([before.isClosed, agent.nodes.length, agent.node.isClosed], [true, 2, false]);
 });
 
 test('an agent that was stopped itself looks at what has come first', async () => {
