@@ -4,6 +4,7 @@ import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } fro
 import { readConfig, train, type TrainOptions } from '../library/index.js';
 import { defaults, engineNames, learningRateScheduleNames, optimizerNames } from '../shared/settings.js';
 import { chooseDisplay } from './display.js';
+import { collectLess } from './garbage.js';
 import { modelHelp, toWorkers, withoutUndefined } from './format.js';
 import { untilSignal } from './signals.js';
 
@@ -191,6 +192,7 @@ export const trainCommand: CommandModule<object, Arguments> = {
       ),
   handler: async argv => {
     const options = toOptions(argv);
+    if (options.listen !== undefined) collectLess();
     const display = chooseDisplay(argv);
     try {
       await untilSignal(

@@ -8,6 +8,7 @@ import { work, workDefaults, type WorkResult, type WorkStatus } from '../library
 import { durationForm, parseDuration } from '../shared/duration.js';
 import { LockstepError } from '../shared/errors.js';
 import { integer, plural, toWorkers, warningLine, withoutUndefined } from './format.js';
+import { collectLess } from './garbage.js';
 import { joinLineOfEnvironment } from './join-line.js';
 import { untilSignal } from './signals.js';
 
@@ -72,6 +73,7 @@ export const workerCommand: CommandModule<object, Arguments> = {
           'run goes on without this node, and ends with the same bits.',
       ),
   handler: async argv => {
+    collectLess();
     const line = argv.join ?? joinLineOfEnvironment;
     if (line === undefined) {
       throw new LockstepError(

@@ -555,10 +555,8 @@ export class Cluster implements TrainingNode {
 
   #readGradient(packed: Uint8Array): void {
     this.#packer.unpack(packed, this.#received);
-    for (const component of this.#received) {
-      if (!(Math.abs(component) <= this.#mostComponent)) {
-        throw protocolError('a sum has a component beyond its bound');
-      }
+    if (!isWithinBound(this.#received, this.#mostComponent)) {
+      throw protocolError('a sum has a component beyond its bound');
     }
   }
 
@@ -577,8 +575,7 @@ export class Cluster implements TrainingNode {
     sums.lossSum += lossSum;
     sums.correct += correct;
     sums.samples += samples;
-    const count = task.kind === 'gradient' ? this.#options.job.model.parameterCount : 0;
-    for (let i = 0; i < count; i++) sums.gradient[i] += gradient[i];
+    if (task.kind === 'gradient') addTo(sums.gradient, gradient, this.#options.job.model.parameterCount);
     lastSums.set(node, this.#options.clock.nowMs());
     if (node === OWN) return;
     const tally = this.#tallyOf(node);
@@ -775,6 +772,19 @@ export class Cluster implements TrainingNode {
     }
     return { state: 'spare', why: this.#planner.whySpare(node, this.#freeMembers()) };
   }
+}
+
+// Loops of their own, over local variables only: they run twice a step, and anything else in them costs ten times as much.
+
+function addTo(total: Float64Array, sum: Float64Array, count: number): void {
+  for (let i = 0; i < count; i++) total[i] += sum[i];
+}
+
+/** False for NaN too. */
+function isWithinBound(sum: Float64Array, most: number): boolean {
+  let isGood = true;
+  for (let i = 0; i < sum.length; i++) isGood = Math.abs(sum[i]) <= most && isGood;
+  return isGood;
 }
 
 /** Whoever comes while the door is being closed. */
