@@ -245,9 +245,10 @@ export class Cluster implements TrainingNode {
       if (this.#fatal !== undefined) throw this.#fatal;
       const step = firstStep + results.length;
       this.#look();
-      const probed = this.#probe();
+      const free = this.#freeMembers();
+      const probed = this.#probe(free);
       const startMs = clock.nowMs();
-      const isAudited = this.#planner.isSolo && this.#planner.mayAudit(this.#freeMembers());
+      const isAudited = this.#planner.isSolo && this.#planner.mayAudit(free);
       if (this.#planner.isSolo && probed === undefined && !isAudited) {
         const alone = await this.#alone(() => own.train(step, scalars.slice(results.length)));
         results.push(...alone);
@@ -402,8 +403,8 @@ export class Cluster implements TrainingNode {
     this.#tellPlans(this.#planner.look(here, this.#options.clock.nowMs()));
   }
 
-  #probe(): string | undefined {
-    const { probed, told } = this.#planner.probe(this.#freeMembers(), this.#options.clock.nowMs());
+  #probe(free: readonly RemoteNode[]): string | undefined {
+    const { probed, told } = this.#planner.probe(free, this.#options.clock.nowMs());
     this.#tellPlans(told);
     return probed;
   }

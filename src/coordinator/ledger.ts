@@ -198,8 +198,9 @@ export function isBehind(ledger: Ledger, node: string): boolean {
 
 /** Whether a node has let a deadline pass and not answered since. */
 export function isLate(ledger: Ledger, node: string): boolean {
-  const holdings = ledger.parts.flatMap(part => part.holdings);
-  return [...holdings, ...ledger.overdue].some(lease => lease.node === node && lease.hasExpired);
+  const isExpired = (lease: { readonly node: string; readonly hasExpired: boolean }): boolean =>
+    lease.hasExpired && lease.node === node;
+  return ledger.overdue.some(isExpired) || ledger.parts.some(({ holdings }) => holdings.some(isExpired));
 }
 
 /** Whether a node owes what an answer names, of the present task or of one that is over. */

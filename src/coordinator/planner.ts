@@ -55,7 +55,7 @@ export interface PlannerOptions {
   readonly random: () => number;
 }
 
-/** Shares of the same nodes are changed when steps would be so much shorter; other nodes are taken for less. */
+/** Shares are changed when steps would be so much shorter; another node is taken for less. */
 const WORTH_CHANGING = 0.8;
 const WORTH_JOINING = 0.95;
 /** Shared steps that turn out slower than the own threads alone by this are given up for a while. */
@@ -200,7 +200,7 @@ export class Planner {
     const wantedMs = this.#predictedMs(wanted, members);
     const isSame = sameNodes(wanted, present);
     if (isWhole && isSame && nowMs < this.#nextChangeMs) return [];
-    const worth = isSame ? WORTH_CHANGING : WORTH_JOINING;
+    const worth = wanted.length > present.length ? WORTH_JOINING : WORTH_CHANGING;
     if (isWhole && wantedMs > worth * this.#predictedMs(present, members)) return [];
     this.#changeBackoffMs = isSame ? Math.min(2 * this.#changeBackoffMs, MOST_BACKOFF_MS) : LEAST_BACKOFF_MS;
     this.#nextChangeMs = nowMs + this.#changeBackoffMs;
@@ -342,7 +342,12 @@ export class Planner {
     for (const member of free) {
       const { id, holds, planned } = member;
       const probing = this.#probings.get(id) ?? { count: 0, nextMs: nowMs, backoffMs: LEAST_BACKOFF_MS };
-      if (this.isPlanned(id) || nowMs < probing.nextMs || !this.#mayHelp(member, free)) continue;
+      if (this.isPlanned(id) || nowMs < probing.nextMs) continue;
+      if (!this.#mayHelp(member, free)) {
+        // In a crowd this is asked of hundreds.
+        this.#probings.set(id, { ...probing, nextMs: nowMs + LEAST_BACKOFF_MS });
+        continue;
+      }
       if (isWithin(last, holds)) {
         probing.count++;
         if (probing.count >= FIRST_PROBES) {
@@ -360,6 +365,8 @@ export class Planner {
   /** Whether steps would be shorter with it, as far as can be hoped while it is not measured. */
   #mayHelp(member: Member, free: readonly Member[]): boolean {
     if (member.meters.has('gradient')) return true;
+    // Without a round trip everybody would seem to be near.
+    if (member.leastRoundTripMs === 0) return false;
     const members = new Map(free.map(other => [other.id, other]));
     const present = this.#shares.filter(({ node }) => node === OWN || members.has(node));
     if (present.length < this.#shares.length) return true;
@@ -368,22 +375,27 @@ export class Planner {
       this.#hopeOf(member, free),
     ];
     const withItMs = taskMs(speeds, shareLanes(speeds, this.#everything.to)) + (this.#overheadMs ?? 0);
-    return withItMs < WORTH_JOINING * this.#predictedMs(this.#shares, members);
+    const worth = present.length < this.#everything.to ? WORTH_JOINING : WORTH_CHANGING;
+    return withItMs < worth * this.#predictedMs(this.#shares, members);
   }
 
   /**
-   * What a node that is not measured may be at best: its threads as fast as any, or as its check showed, and the network
-   * no slower than its shortest round trip. A check is a single leaf of a cold process.
+   * What a node that is not measured may be at best: its threads as fast as the fastest that is measured, else as its
+   * check showed, and the network as fast as any, or as its shortest round trip. A check is a single leaf of a cold process.
    */
   #hopeOf({ leafMs, threads, leastRoundTripMs }: Member, free: readonly Member[]): Speed {
+    const { hasOwn, ownThreads } = this.#options;
     const known = free.flatMap(({ meters, threads: count }) => {
       const speed = meters.get('gradient')?.speed;
-      return speed ? [speed.laneMs * Math.max(1, count)] : [];
+      return speed ? [{ fixedMs: speed.fixedMs, threadMs: speed.laneMs * Math.max(1, count) }] : [];
     });
-    const own = this.#options.hasOwn
-      ? [this.speedOf(undefined, gradient).laneMs * this.#options.ownThreads]
-      : [];
-    return { fixedMs: leastRoundTripMs, laneMs: Math.min(leafMs, ...known, ...own) / Math.max(1, threads) };
+    const threadMs = known.map(speed => speed.threadMs);
+    if (hasOwn) threadMs.push(this.speedOf(undefined, gradient).laneMs * ownThreads);
+    const leastFixedMs = known.length > 0 ? Math.min(...known.map(({ fixedMs }) => fixedMs)) : 0;
+    return {
+      fixedMs: Math.max(leastRoundTripMs, leastFixedMs),
+      laneMs: (threadMs.length > 0 ? Math.min(...threadMs) : leafMs) / Math.max(1, threads),
+    };
   }
 
   /** Why a node has no lanes. */

@@ -174,7 +174,11 @@ export class RemoteNode implements Member {
     else if (this.phase === 'checking' && inPhaseMs > CHECK_MS) connection.destroy('its check took too long');
     else if (this.#lease && nowMs - this.#lease.answeredMs > ANSWER_MS) {
       connection.destroy('it did not answer a lease for 600 s');
-    } else connection.send(encode({ type: 'ping', sentMs: nowMs }));
+    } else this.#ping();
+  }
+
+  #ping(): void {
+    this.connection.send(encode({ type: 'ping', sentMs: this.#host.nowMs() }));
   }
 
   /** Counts as gone at once, whenever its connection's end is told. */
@@ -250,6 +254,7 @@ export class RemoteNode implements Member {
     this.threads = threads;
     this.#enter('checking');
     this.connection.send(this.#host.jobFrame);
+    this.#ping();
   }
 
   #onRoundTrip(ms: number): void {
