@@ -102,7 +102,7 @@ class Bench {
 const hello: MessageOf<'hello'> = { type: 'hello', protocol: 1, version: 'test', name: 'hand', threads: 1 };
 
 /** A sum of the first part of a lease, as it should be. */
-function sumOf({ parts: [part], type: _, ...work }: MessageOf<'lease'>): MessageOf<'sum'> {
+function sumOf({ parts: [part], ...work }: MessageOf<'lease'>): MessageOf<'sum'> {
   const schedule = new Schedule({ samples: 64, seed: job.bits.seed, batch: 8, leaf: 2 });
   return {
     ...work,
