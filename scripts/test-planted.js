@@ -127,8 +127,8 @@ const faults = [
     edits: [
       {
         file: 'src/coordinator/ledger.ts',
-        from: "effects.push({ type: 'drop', node, reason: 'late twin' });\n  }\n  const next",
-        to: "effects.push({ type: 'add' });\n  }\n  const next",
+        from: "} else effects.push({ type: 'drop', node, reason: 'late twin' });",
+        to: "} else effects.push({ type: 'add' });",
       },
     ],
   },
