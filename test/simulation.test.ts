@@ -40,8 +40,7 @@ async function refusalOf(seed: number, options: SimulationOptions): Promise<Lock
   try {
     await simulate(seed, options);
   } catch (error) {
-    const { cause } = error as Error; // oxlint-disable-line typescript/no-unsafe-type-assertion -- as simulate throws it
-    if (cause instanceof LockstepError) return cause;
+    if (error instanceof Error && error.cause instanceof LockstepError) return error.cause;
     throw error;
   }
   throw new Error(`seed ${seed}: the run went on`);

@@ -1,5 +1,6 @@
 // Who gets how many lanes: pure functions of measured speeds.
 
+import { medianOf } from '../shared/median.js';
 import type { Lanes } from '../shared/node.js';
 
 /** What a lease of n lanes takes: fixedMs + n * laneMs, the network included. */
@@ -104,8 +105,8 @@ export class SpeedMeter {
   get speed(): Speed | undefined {
     if (this.#kept.length === 0) return undefined;
     return {
-      fixedMs: median(this.#kept.map(({ fixedMs }) => fixedMs)),
-      laneMs: median(this.#kept.map(({ laneMs }) => laneMs)),
+      fixedMs: medianOf(this.#kept.map(({ fixedMs }) => fixedMs)),
+      laneMs: medianOf(this.#kept.map(({ laneMs }) => laneMs)),
     };
   }
 }
@@ -116,10 +117,4 @@ const NEWEST = 0.25;
 /** A running mean of measurements; `before` is undefined for the first. */
 export function blend(before: number | undefined, newest: number): number {
   return before === undefined ? newest : before + NEWEST * (newest - before);
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }

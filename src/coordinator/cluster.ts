@@ -256,7 +256,7 @@ export class Cluster implements TrainingNode {
         this.#enter(results.at(-1)!, firstStep + results.length);
         break;
       }
-      const work = await this.#compute({ kind: 'gradient', set: 'train', step }, probed);
+      const work = await this.#compute({ kind: 'gradient', set: 'train', step }, free, probed);
       if (!work) break;
       const result = await own.update(step, scalars[results.length], work.sums);
       results.push(result);
@@ -271,7 +271,7 @@ export class Cluster implements TrainingNode {
     this.#look();
     if (this.#fatal !== undefined) throw this.#fatal;
     if (this.#planner.isSolo) return this.#alone(() => this.#options.own.evaluate(set));
-    const work = await this.#compute({ kind: 'evaluate', set, step: this.#step }, undefined);
+    const work = await this.#compute({ kind: 'evaluate', set, step: this.#step }, this.#freeMembers());
     return work?.sums;
   }
 
@@ -335,7 +335,11 @@ export class Cluster implements TrainingNode {
   }
 
   /** Has a task computed by all nodes of the plan. Undefined if it was given up. */
-  async #compute(named: Omit<LedgerTask, 'weights'>, probed: string | undefined): Promise<Work | undefined> {
+  async #compute(
+    named: Omit<LedgerTask, 'weights'>,
+    free: readonly RemoteNode[],
+    probed?: string,
+  ): Promise<Work | undefined> {
     if (this.#options.signal?.aborted) return undefined;
     const task = { ...named, weights: this.#hash };
     const gradient = task.kind === 'gradient' ? this.#total : new Float64Array(0);
@@ -353,14 +357,12 @@ export class Cluster implements TrainingNode {
       this.#advance({
         type: 'begin',
         task,
-        parts: this.#planner.partsOf(task, this.#freeMembers(), probed),
+        parts: this.#planner.partsOf(task, free, probed),
         nodes: this.#views(task),
       });
       return (await isDone) ? work : undefined;
     } finally {
       this.#work = undefined;
-      this.#stopPatience?.();
-      this.#stopPatience = undefined;
       // The own node does one thing at a time, and may still be at a part that another has answered meanwhile.
       await this.#ownWork;
     }
@@ -630,7 +632,7 @@ export class Cluster implements TrainingNode {
     if (node.phase !== 'checking') return;
     if (reference.some((digest, i) => digest !== digests[i])) {
       const text =
-        `The known leaves have other bits on ${node.label} than in this run: its engine, processor or version of ` +
+        `The known leaves have other bits on ${labelOf(node.name, node.id)} than in this run: its engine, processor or version of ` +
         'lockstep computes otherwise, and the run would not be reproducible.';
       return node.end('LOCKSTEP_PROFILE', text);
     }
@@ -698,7 +700,7 @@ export class Cluster implements TrainingNode {
 
   #labelOf(node: string): string {
     if (node === OWN) return "The coordinator's node";
-    return `node ${this.#tallyOf(node).name} (${node.slice(0, 8)})`;
+    return labelOf(this.#tallyOf(node).name, node);
   }
 
   #tallyOf(id: string): Tally {
@@ -786,6 +788,10 @@ function isWithinBound(sum: Float64Array, most: number): boolean {
   let isGood = true;
   for (let i = 0; i < sum.length; i++) isGood = Math.abs(sum[i]) <= most && isGood;
   return isGood;
+}
+
+function labelOf(name: string, id: string): string {
+  return `node ${name} (${id.slice(0, 8)})`;
 }
 
 /** Whoever comes while the door is being closed. */

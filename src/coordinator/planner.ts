@@ -272,7 +272,7 @@ export class Planner {
   }
 
   /** The shares, cut into parts. What its owner cannot take now is left to whoever is free. */
-  partsOf(task: Task, free: readonly Member[], probed: string | undefined): PlannedPart[] {
+  partsOf(task: Task, free: readonly Member[], probed?: string): PlannedPart[] {
     const { hasOwn } = this.#options;
     const members = new Map(free.map(member => [member.id, member]));
     const isFree = ({ node }: Share): boolean => (node === OWN ? hasOwn : members.has(node));
@@ -418,7 +418,7 @@ function withProbe({ node, lanes: { from, to } }: PlannedPart, probed: string): 
 }
 
 /** What tasks are measured under. */
-export function taskKey({ kind, set }: Pick<Task, 'kind' | 'set'>): string {
+function taskKey({ kind, set }: Pick<Task, 'kind' | 'set'>): string {
   return kind === 'gradient' ? kind : set;
 }
 

@@ -62,6 +62,8 @@ export class RemoteNode implements Member {
   name = '?';
   threads = 0;
   phase: Phase = 'hello';
+  /** Whether it had joined when it was lost. */
+  wasReady = false;
   /** What a leaf took in its check. */
   leafMs = 0;
   roundTripMs = 0;
@@ -88,14 +90,6 @@ export class RemoteNode implements Member {
     connection.onFrame = frame => this.#onFrame(frame);
     connection.onClose = reason => this.#onClose(reason);
   }
-
-  /** How it is called in messages. */
-  get label(): string {
-    return `node ${this.name} (${this.id.slice(0, 8)})`;
-  }
-
-  /** Whether it had joined when it was lost. */
-  wasReady = false;
 
   get isReady(): boolean {
     return this.phase === 'ready';

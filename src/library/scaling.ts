@@ -1,5 +1,6 @@
 // What a sweep over workers, batch and leaf measured, and what follows from it. Nothing here measures.
 
+import { medianOf } from '../shared/median.js';
 import { integer, percent, plural } from '../shared/format.js';
 
 /** Median, smallest and largest of the repetitions. */
@@ -11,14 +12,7 @@ export interface Spread {
 
 /** @throws RangeError if there are no values */
 export function spreadOf(values: readonly number[]): Spread {
-  if (values.length === 0) throw new RangeError('no values have no median');
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = (sorted.length - 1) / 2;
-  return {
-    median: (sorted[Math.floor(middle)] + sorted[Math.ceil(middle)]) / 2,
-    low: sorted[0],
-    high: sorted[sorted.length - 1],
-  };
+  return { median: medianOf(values), low: Math.min(...values), high: Math.max(...values) };
 }
 
 /** 1, 2, 4, ... below the cores, and the cores. */

@@ -3,66 +3,31 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { join } from 'node:path';
+import { offerOf } from '#dist/coordinator/offer.js';
 import { startServer } from '#dist/coordinator/server.js';
 import { work } from '#dist/library/index.js';
 import { systemClock } from '#dist/shared/clock.js';
 import { bytesOf, decode, encode } from '#dist/shared/codec.js';
 import type { Connection } from '#dist/shared/connection.js';
 import { initialWeights } from '#dist/shared/initial-weights.js';
+import { formatHash } from '#dist/shared/hash.js';
 import { formatJoin } from '#dist/shared/join.js';
-import { leafJobOf } from '#dist/shared/leaf-job.js';
 import type { Message, MessageOf, ToCoordinator } from '#dist/shared/messages.js';
-import { datasetOrder } from '#dist/shared/schedule.js';
 import { SumsPacker } from '#dist/shared/packed-sums.js';
 import { systemRandom } from '#dist/shared/random.js';
-import { shardsOf, type Shard } from '#dist/shared/shards.js';
-import { sizeOf } from '#dist/shared/shape.js';
+import { jobHash } from '#dist/shared/settings.js';
 import { inTemporaryFolder } from '../support/cli.js';
 import { createTinyPool, tinyDataset, tinyJob } from '../support/tiny.js';
 
 /** More than one shard. */
 const dataset = tinyDataset(2500);
 const job = tinyJob({ batch: 24, leaf: 3 }, dataset);
-const shards = shardsOf(dataset);
 const { model, lanes } = job;
-const run = '00000000000000aa';
+const run = formatHash(jobHash(job));
 const incarnation = '0000000000000001';
+const offer = offerOf(job, dataset, incarnation);
 const weights = '00000000000000bb';
 const values = initialWeights(model, 1).subarray(0, model.parameterCount);
-
-function jobMessage(): MessageOf<'job'> {
-  const { normalization, samples, batch, leaf, seed, engine, profile } = leafJobOf(job, dataset);
-  return {
-    type: 'job',
-    run,
-    incarnation,
-    model: model.spec,
-    shape: dataset.shape,
-    classes: dataset.classes,
-    normalization,
-    samples,
-    batch,
-    leaf,
-    seed,
-    engine,
-    profile,
-    dataset: { name: dataset.name, digest: dataset.digest },
-    shards: shards.map(({ set, from, samples: held, sha256 }) => ({ set, from, samples: held, sha256 })),
-  };
-}
-
-function shardData({ set, from, samples }: Shard): Uint8Array {
-  const { images, labels } = dataset[set];
-  const size = sizeOf(dataset.shape);
-  const order = datasetOrder(dataset.digest, dataset.train.labels.length);
-  const indexes = Array.from({ length: samples }, (_, i) => (set === 'train' ? order[from + i] : from + i));
-  const bytes = new Uint8Array(samples * (size + 1));
-  for (const [i, index] of indexes.entries()) {
-    bytes.set(images.subarray(index * size, (index + 1) * size), i * size);
-    bytes[samples * size + i] = labels[index];
-  }
-  return bytes;
-}
 
 const tasks = [
   { kind: 'gradient', set: 'train' },
@@ -95,13 +60,13 @@ class Coordinator {
   #answer(message: ToCoordinator, say: (message: Message) => void, connection: Connection): void {
     switch (message.type) {
       case 'hello':
-        return say(jobMessage());
+        return connection.send(offer.jobFrame);
       case 'checked':
         return say({ type: 'plan', plan: 1, from: 0, to: lanes });
       case 'fetch':
         for (const index of message.shards) {
           this.fetched++;
-          say({ type: 'shard', index, data: shardData(shards[index]) });
+          connection.send(offer.shardFrame(index));
         }
         return;
       case 'prepared':
@@ -171,7 +136,7 @@ test('parts come out as they do in the pool of the coordinator, over both kinds 
     const first = await workFor(encrypted, false, cacheDir);
     assert.deepEqual(
       [first.end, first.parts, first.shardsFetched, first.shardsFromCache, first.reconnections],
-      ['finished', 6, shards.length, 0, 0],
+      ['finished', 6, offer.shardCount, 0, 0],
     );
 
     // Cut in the middle of its work, and joined again, with what the node holds.
@@ -180,7 +145,7 @@ test('parts come out as they do in the pool of the coordinator, over both kinds 
     const second = await workFor(insecure, true, cacheDir);
     assert.deepEqual(
       [second.end, second.shardsFetched, second.shardsFromCache, second.reconnections, insecure.fetched],
-      ['finished', 0, shards.length, 1, 0],
+      ['finished', 0, offer.shardCount, 1, 0],
     );
 
     const pool = await createTinyPool({ job, dataset, threads: 1 });

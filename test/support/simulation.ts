@@ -1,9 +1,10 @@
 // One simulated run: the shipped coordinator and agents on simulated links, clocks and engines, with faults drawn from
 // a seed. It ends with the bits of a plain loop, or with a refusal that has a name.
 
-import { formatHash, sha256 } from '#dist/shared/hash.js';
+import { sha256 } from '#dist/shared/hash.js';
 import { decode, encode } from '#dist/shared/codec.js';
 import { Cluster } from '#dist/coordinator/cluster.js';
+import { offerOf } from '#dist/coordinator/offer.js';
 import type { RunEventBody } from '#dist/shared/events.js';
 import { LockstepError } from '#dist/shared/errors.js';
 import { leafJobOf } from '#dist/shared/leaf-job.js';
@@ -120,7 +121,6 @@ class Simulation {
   readonly #faults = noFaults();
   readonly #dataset;
   readonly #job;
-  readonly #shards;
   readonly #expected;
   readonly #agents: SimulatedAgent[] = [];
   readonly #ownThreads: number;
@@ -151,7 +151,6 @@ class Simulation {
     const samples = lanes * leaf * (4 + random.integer(8)) + random.integer(5);
     this.#dataset = standInDataset(samples, 10 + random.integer(60), seed);
     this.#job = standInJob(this.#dataset, lanes * leaf, leaf, 5);
-    this.#shards = smallShards(this.#dataset);
     this.#expected = expectedRun(this.#job, this.#dataset);
     this.#checkpoint = { ...initialState(this.#job), hash: jobHash(this.#job) };
     this.#checkpoint.bank.weights.fill(0);
@@ -211,41 +210,19 @@ class Simulation {
     const process = this.#coordinator;
     const { clock } = process;
     const job = this.#job;
-    const { bits, model, normalization } = job;
-    const { batch, leaf, seed, profile } = bits;
-    const { engine, samples } = leafJobOf(job, this.#dataset);
+    const { samples } = leafJobOf(job, this.#dataset);
     const incarnation = this.#drawId();
     const state = this.#checkpoint;
     const own = new StandInLocalNode(process, this.#ownThreads, this.#ownLaneMs, job, this.#dataset, state);
     const random = this.#random.fork(`coordinator ${this.#clusters++}`);
-    const jobFrame = encode({
-      type: 'job',
-      run: formatHash(jobHash(job)),
-      incarnation,
-      model: model.spec,
-      shape: this.#dataset.shape,
-      classes: this.#dataset.classes,
-      normalization,
-      samples,
-      batch,
-      leaf,
-      seed,
-      engine,
-      profile,
-      dataset: { name: this.#dataset.name, digest: this.#dataset.digest },
-      shards: this.#shards.map(({ set, from, samples: count, sha256: digest }) => {
-        return { set, from, samples: count, sha256: digest };
-      }),
-    });
+    const offer = offerOf(job, this.#dataset, incarnation, { shards: smallShards(this.#dataset) });
     this.#cluster = new Cluster({
+      ...offer,
       job,
       samples,
       own,
       from: state,
       incarnation,
-      jobFrame,
-      shardCount: this.#shards.length,
-      shardFrame: index => encode({ type: 'shard', index, data: this.#shards[index].bytes }),
       maxFrameBytes: MAX_FRAME_BYTES,
       audit: this.#audit,
       patienceMs: Infinity,

@@ -18,6 +18,7 @@ import type {
 } from '#dist/shared/node.js';
 import type { UpdateScalars } from '#dist/shared/optimizer.js';
 import { datasetOrder, Schedule } from '#dist/shared/schedule.js';
+import { shardBytes, shardsOf, type Shard } from '#dist/shared/shards.js';
 import { createJob, jobHash, resolveSettings, type Job } from '#dist/shared/settings.js';
 import type { Process } from './world.js';
 
@@ -52,32 +53,9 @@ export function standInJob(dataset: Dataset, batch: number, leaf: number, epochs
   );
 }
 
-export interface SmallShard {
-  readonly set: SetName;
-  readonly from: number;
-  readonly samples: number;
-  readonly sha256: string;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-}
-
-/** As `shardsOf`, but small, so that a tiny dataset has many. */
-export function smallShards(dataset: Dataset): SmallShard[] {
-  const order = datasetOrder(dataset.digest, dataset.train.labels.length);
-  return (['train', 'test'] as const).flatMap(set => {
-    const { images, labels } = dataset[set];
-    const shards: SmallShard[] = [];
-    for (let from = 0; from < labels.length; from += SHARD_SAMPLES) {
-      const samples = Math.min(SHARD_SAMPLES, labels.length - from);
-      const bytes = new Uint8Array(samples * (PIXELS + 1));
-      for (let i = 0; i < samples; i++) {
-        const index = set === 'train' ? order[from + i] : from + i;
-        bytes.set(images.subarray(index * PIXELS, (index + 1) * PIXELS), i * PIXELS);
-        bytes[samples * PIXELS + i] = labels[index];
-      }
-      shards.push({ set, from, samples, sha256: sha256(bytes), bytes });
-    }
-    return shards;
-  });
+/** Small ones, so that a tiny dataset has many. */
+export function smallShards(dataset: Dataset): Shard[] {
+  return shardsOf(dataset, SHARD_SAMPLES);
 }
 
 /** What samples lie where; those that were never loaded are absent. */
@@ -197,8 +175,11 @@ function leafJob(job: Job, { train, test }: Dataset) {
 
 function wholeOf(dataset: Dataset): Samples {
   const samples = new Samples();
-  for (const { set, from, samples: count, bytes } of smallShards(dataset))
-    samples.load(set, from, count, bytes);
+  const order = datasetOrder(dataset.digest, dataset.train.labels.length);
+  for (const set of ['train', 'test'] as const) {
+    const all = { set, from: 0, samples: dataset[set].labels.length };
+    samples.load(set, 0, all.samples, shardBytes(dataset, order, all));
+  }
   return samples;
 }
 
