@@ -7,7 +7,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { run } from './run.js';
+import { plainEnv, run } from './run.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const main = join(root, 'dist', 'cli', 'main.js');
@@ -117,7 +117,7 @@ function start([command, ...before], args, env, onOutput = () => {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, [...before, main, ...args], {
       cwd: root,
-      env: { ...process.env, ...env },
+      env: { ...plainEnv, ...env },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     let output = '';
@@ -140,5 +140,5 @@ function train(node, args, env) {
 
 /** `node` is the command, and what comes before its arguments. */
 function runWith([command, ...before], args, env = {}) {
-  return run(command, [...before, ...args], { cwd: root, env: { ...process.env, ...env } });
+  return run(command, [...before, ...args], { cwd: root, env });
 }

@@ -6,6 +6,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { plainEnv } from './run.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const copied = [
@@ -215,7 +216,7 @@ async function suiteWith({ name, edits, suite }) {
 function firstFailure(dir, suite) {
   return new Promise(resolve => {
     const args = ['scripts/test.js', ...(suite === undefined ? [] : [suite])];
-    const env = { ...process.env, LOCKSTEP_SIMULATION_SEEDS: '200' };
+    const env = { ...plainEnv, LOCKSTEP_SIMULATION_SEEDS: '200' };
     const child = spawn(process.execPath, args, { cwd: dir, env, detached: true });
     let output = '';
     let failedTest;

@@ -6,6 +6,7 @@ import { readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { plainEnv } from './run.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const wanted = process.argv.slice(2);
@@ -18,11 +19,9 @@ if (sources.length === 0) {
   process.exit(1);
 }
 const files = sources.map(name => join(root, 'dist-test', name.replace(/\.ts$/, '.js')));
-// Output is compared as plain text, whatever the surroundings want: CI alone turns colours on.
-const { CI: _, FORCE_COLOR: __, ...inherited } = process.env;
 const { status } = spawnSync(
   process.execPath,
   ['--test', '--test-reporter=spec', `--test-concurrency=${availableParallelism()}`, ...files],
-  { cwd: root, env: { ...inherited, NO_COLOR: '1' }, stdio: 'inherit' },
+  { cwd: root, env: plainEnv, stdio: 'inherit' },
 );
 process.exit(status ?? 1);
