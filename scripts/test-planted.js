@@ -51,7 +51,7 @@ const faults = [
     name: "an update applied twice after a thread's death",
     edits: [
       {
-        file: 'src/worker/pool.ts',
+        file: 'src/worker/crew.ts',
         from: 'slot.isGone = true;',
         to: `slot.isGone = true;
     if (phases[phase - 1] === 'update') {

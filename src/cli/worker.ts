@@ -96,6 +96,7 @@ export const workerCommand: CommandModule<object, Arguments> = {
         signal =>
           work(line, {
             ...options,
+            mayBlock: true,
             signal,
             onStatus: status => display.show(status),
             onWarning: message => display.warn(message),

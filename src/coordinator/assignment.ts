@@ -91,23 +91,27 @@ const KEPT = 63;
 /** The speed of a node by the medians of its newest leases: single ones are off by a start, a stall, a collection. */
 export class SpeedMeter {
   readonly #kept: Speed[] = [];
+  /** Asked for several times a step. */
+  #speed: Speed | undefined;
 
   add(speed: Speed): void {
+    this.#speed = undefined;
     this.#kept.push(speed);
     if (this.#kept.length > KEPT) this.#kept.shift();
   }
 
   /** Older ones say little of a node that is measured rarely. */
   forgetAllBut(count: number): void {
+    this.#speed = undefined;
     this.#kept.splice(0, this.#kept.length - count);
   }
 
   get speed(): Speed | undefined {
     if (this.#kept.length === 0) return undefined;
-    return {
+    return (this.#speed ??= {
       fixedMs: medianOf(this.#kept.map(({ fixedMs }) => fixedMs)),
       laneMs: medianOf(this.#kept.map(({ laneMs }) => laneMs)),
-    };
+    });
   }
 }
 

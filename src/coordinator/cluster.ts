@@ -10,7 +10,7 @@ import type { Connection } from '../shared/connection.js';
 import type { SetName } from '../shared/dataset.js';
 import { LockstepError } from '../shared/errors.js';
 import type { NodeReport, RunEventBody, ThreadReport } from '../shared/events.js';
-import { gradientBound, lossBound } from '../shared/exact-sum.js';
+import { lossBound } from '../shared/exact-sum.js';
 import { plural } from '../shared/format.js';
 import { formatHash, sha256 } from '../shared/hash.js';
 import type { MessageOf } from '../shared/messages.js';
@@ -19,8 +19,8 @@ import type {
   Lanes,
   LocalNode,
   NodeState,
-  PartSums,
   StepResult,
+  Sums,
   TrainingNode,
 } from '../shared/node.js';
 import type { UpdateScalars } from '../shared/optimizer.js';
@@ -94,9 +94,10 @@ interface Work {
 }
 
 /** Sums that a node tells. */
-interface Told {
+interface Told extends Sums {
   readonly node: string;
-  readonly of: PartSums;
+  /** Adds those of the gradient, of which an evaluation has none. */
+  readonly addTo: (total: Float64Array) => void;
 }
 
 /** What is kept of a node beyond its connections. */
@@ -125,14 +126,12 @@ export class Cluster implements TrainingNode {
   readonly #schedule: Schedule;
   readonly #run: { readonly run: string; readonly incarnation: string };
   readonly #total: Float64Array;
-  /** The gradient that was received last. */
-  readonly #received: Float64Array;
+  /** For sums that are compared. */
+  readonly #compared: Float64Array;
   readonly #packer: SumsPacker;
   readonly #remote = new Map<string, RemoteNode>();
   readonly #tallies = new Map<string, Tally>();
   readonly #stopTicking: () => void;
-  /** Where components of sums end: within it every sum is exact. */
-  readonly #mostComponent: number;
   #ledger = emptyLedger;
   #work: Work | undefined;
   /** Updates done, and the hash after them. */
@@ -164,9 +163,8 @@ export class Cluster implements TrainingNode {
     this.#schedule = new Schedule({ samples: samples.train, seed, batch, leaf });
     this.#run = { run: formatHash(jobHash(job)), incarnation };
     this.#total = new Float64Array(job.model.paddedCount);
-    this.#received = new Float64Array(job.model.parameterCount);
+    this.#compared = new Float64Array(job.model.parameterCount);
     this.#packer = new SumsPacker(job.model.parameterCount);
-    this.#mostComponent = gradientBound(job.lanes) * job.lanes;
     const { audit, random } = options;
     this.#planner = new Planner({ lanes: job.lanes, leaf, samples, ownThreads: own.threads, audit, random });
     this.#step = from.step;
@@ -519,9 +517,9 @@ export class Cluster implements TrainingNode {
       }
       const startMs = clock.nowMs();
       try {
-        const sums = await own.compute(task, lanes);
+        const { gradient, ...sums } = await own.compute(task, lanes);
         this.#planner.addOwn(task, clock.nowMs() - startMs, lanes.to - lanes.from);
-        this.#tell(named, sums);
+        this.#tell(named, sums, total => addAll(total, gradient));
       } catch (error) {
         if (error instanceof LockstepError && error.code === 'LOCKSTEP_BAD_LEAF') {
           this.#advance({ type: 'bad', ...named, message: error.message });
@@ -547,38 +545,33 @@ export class Cluster implements TrainingNode {
     const mostLoss = lossBound(Math.max(samples.train, samples.test)) * expected;
     if (!(Math.abs(lossSum) <= mostLoss) || correct > expected)
       throw protocolError('a sum is beyond its bound');
-    const gradient = kind === 'gradient' ? this.#received : new Float64Array(0);
-    if (kind === 'gradient') this.#readGradient(message.gradient);
+    if (kind === 'gradient') this.#packer.read(message.gradient);
     else if (message.gradient.length > 0) throw protocolError('an evaluation has a gradient');
     const named = { node: node.id, task: taskOf(message), lanes };
     if (isOwed(this.#ledger, named) && node.book(computeMs)) this.#planner.addRemote(node);
-    this.#tell(named, { lossSum, correct, samples: expected, gradient });
+    this.#tell(named, { lossSum, correct, samples: expected }, total => {
+      if (kind === 'gradient') this.#packer.addTo(total);
+    });
     if (!this.#planner.isPlanned(node.id)) this.#isPlanDue = true;
   }
 
-  #readGradient(packed: Uint8Array): void {
-    this.#packer.unpack(packed, this.#received);
-    if (!isWithinBound(this.#received, this.#mostComponent)) {
-      throw protocolError('a sum has a component beyond its bound');
-    }
+  #tell(named: Named, sums: Sums, addTo: Told['addTo']): void {
+    const told = { ...sums, node: named.node, addTo };
+    const digest = isContested(this.#ledger, named) ? this.#digestOf(told) : undefined;
+    this.#advance({ type: 'sum', ...named, digest }, told);
   }
 
-  #tell(named: Named, sums: PartSums): void {
-    const digest = isContested(this.#ledger, named) ? this.#digestOf(sums) : undefined;
-    this.#advance({ type: 'sum', ...named, digest }, { node: named.node, of: sums });
+  #digestOf({ lossSum, correct, samples, addTo }: Told): string {
+    addTo(this.#compared.fill(0));
+    return sha256(`${lossSum} ${correct} ${samples} ${sha256(bytesOf(this.#compared))}`);
   }
 
-  #digestOf({ lossSum, correct, samples, gradient }: PartSums): string {
-    const flat = gradient.subarray(0, this.#options.job.model.parameterCount);
-    return sha256(`${lossSum} ${correct} ${samples} ${sha256(bytesOf(flat))}`);
-  }
-
-  #add({ node, of: { lossSum, correct, samples, gradient } }: Told): void {
+  #add({ node, lossSum, correct, samples, addTo }: Told): void {
     const { task, sums, lastSums } = this.#work!;
     sums.lossSum += lossSum;
     sums.correct += correct;
     sums.samples += samples;
-    if (task.kind === 'gradient') addTo(sums.gradient, gradient, this.#options.job.model.parameterCount);
+    addTo(sums.gradient);
     lastSums.set(node, this.#options.clock.nowMs());
     if (node === OWN) return;
     const tally = this.#tallyOf(node);
@@ -777,17 +770,10 @@ export class Cluster implements TrainingNode {
   }
 }
 
-// Loops of their own, over local variables only: they run twice a step, and anything else in them costs ten times as much.
-
-function addTo(total: Float64Array, sum: Float64Array, count: number): void {
-  for (let i = 0; i < count; i++) total[i] += sum[i];
-}
-
-/** False for NaN too. */
-function isWithinBound(sum: Float64Array, most: number): boolean {
-  let isGood = true;
-  for (let i = 0; i < sum.length; i++) isGood = Math.abs(sum[i]) <= most && isGood;
-  return isGood;
+/** As much of the sums as there is. A loop of its own, over local variables only: it runs at every step. */
+function addAll(total: Float64Array, sums: Float64Array): void {
+  const count = Math.min(total.length, sums.length);
+  for (let i = 0; i < count; i++) total[i] += sums[i];
 }
 
 function labelOf(name: string, id: string): string {

@@ -114,15 +114,11 @@ export class RemoteNode implements Member {
     run: { readonly run: string; readonly incarnation: string },
     weightsFrame: () => Uint8Array,
   ): void {
-    if (this.#weights !== task.weights) {
-      this.#weights = task.weights;
-      this.connection.send(weightsFrame());
-    }
     const { kind, set, step, weights } = task;
-    const { run: digest, incarnation } = run;
-    this.connection.send(
-      encode({ type: 'lease', run: digest, incarnation, step, weights, kind, set, parts: [...parts] }),
-    );
+    const leaseFrame = encode({ type: 'lease', ...run, step, weights, kind, set, parts: [...parts] });
+    const hasWeights = this.#weights === weights;
+    this.#weights = weights;
+    this.connection.send(...(hasWeights ? [] : [weightsFrame()]), leaseFrame);
     const isTimed = parts.every(part => isWithin(part, this.holds));
     const lanes = parts.reduce((sum, { from, to }) => sum + to - from, 0);
     if (this.#lease) {

@@ -7,6 +7,7 @@ import { systemClock } from '../shared/clock.js';
 import { parseFault } from '../shared/faults.js';
 import { withoutUndefined } from '../shared/format.js';
 import { parseJoin } from '../shared/join.js';
+import type { LeafJob, Numerics } from '../shared/leaf-job.js';
 import { systemFraction, systemRandom } from '../shared/random.js';
 import { parseSettings, path, wholeNumber, workersSchema } from '../shared/settings.js';
 import { runAgent, type AgentResult, type AgentStatus } from '../worker/agent.js';
@@ -21,6 +22,11 @@ import { readPackage } from './package.js';
 export interface WorkOptions {
   /** Threads; 'auto', the default, is one for each core. */
   readonly workers?: number | 'auto' | undefined;
+  /**
+   * Whether the calling thread may compute where `workers` is 1: a step is then shorter by what handing over takes, and
+   * the caller's event loop blocked for a leaf at a time. Not where a leaf takes more than 50 ms.
+   */
+  readonly mayBlock?: boolean | undefined;
   /** Names the node on the coordinator's side: letters, digits, dots, dashes and underscores. By default the host's. */
   readonly name?: string | undefined;
   /** The folder that keeps shards; by default `.cache/lockstep/shards` in the user's home. */
@@ -44,10 +50,13 @@ export const workDefaults = { cacheBytes: DEFAULT_CACHE_BYTES, retryMs: 600_000 
 
 /** An attempt to connect that takes longer has failed. */
 const CONNECT_TIMEOUT_MS = 10_000;
+/** A leaf that takes longer is not computed by the thread that speaks with the coordinator. */
+const MOST_BLOCKED_MS = 50;
 const nameExpected = 'up to 100 letters, digits, dots, dashes and underscores';
 
 const optionsSchema = v.strictObject({
   workers: v.optional(workersSchema),
+  mayBlock: v.optional(v.boolean('true or false')),
   name: v.optional(
     v.pipe(v.string(nameExpected), v.regex(/^[\w.-]+$/, nameExpected), v.maxLength(100, nameExpected)),
   ),
@@ -68,7 +77,7 @@ const optionsSchema = v.strictObject({
  */
 export async function work(joinLine: string, options: WorkOptions = {}): Promise<WorkResult> {
   parseSettings(optionsSchema, withoutUndefined(options));
-  const { workers = 'auto', name = hostName(), signal, inject } = options;
+  const { workers = 'auto', mayBlock = false, name = hostName(), signal, inject } = options;
   const { cacheDir = joinPath(homedir(), '.cache', 'lockstep', 'shards') } = options;
   const { cacheBytes = workDefaults.cacheBytes, retryMs = workDefaults.retryMs } = options;
   const { onStatus = () => {}, onWarning = () => {} } = options;
@@ -77,6 +86,8 @@ export async function work(joinLine: string, options: WorkOptions = {}): Promise
   const clock = systemClock;
   const cores = availableParallelism();
   const threads = workers === 'auto' ? cores : workers;
+  /** Computed once for each job. */
+  const check = (job: LeafJob): Promise<Numerics> => checkNumerics(job, { clock });
   const nodeId = Buffer.from(systemRandom(8)).toString('hex');
   return runAgent({
     connect: aborted =>
@@ -95,10 +106,12 @@ export async function work(joinLine: string, options: WorkOptions = {}): Promise
     version: readPackage().version,
     profile: F32_PROFILE,
     retryMs,
-    createNode: job =>
-      createAgentNode({
+    createNode: async job => {
+      const { leafMs } = await check(job);
+      return createAgentNode({
         job,
         threads,
+        inThisThread: mayBlock && threads === 1 && fault === undefined && leafMs <= MOST_BLOCKED_MS,
         cores,
         clock,
         name: `node ${name}`,
@@ -108,8 +121,9 @@ export async function work(joinLine: string, options: WorkOptions = {}): Promise
           onWarning(
             `Thread ${thread} was lost in phase ${phase}: ${reason}. It is replaced; nothing else changes.`,
           ),
-      }),
-    check: job => checkNumerics(job, { clock }),
+      });
+    },
+    check,
     cache: openShardCache(cacheDir, { maxBytes: cacheBytes, onWarning }),
     onStatus,
     signal,

@@ -14,8 +14,11 @@ export interface Connection {
   onFrame: (frame: Uint8Array) => void;
   /** Called once, when the connection has ended, by either side or the network. */
   onClose: (reason: string) => void;
-  /** `frame` must not change before nothing is buffered any more. Does nothing on an ended connection. */
-  send(frame: Uint8Array): void;
+  /**
+   * What is sent in one call leaves together. No frame may change before nothing is buffered any more. Does nothing on
+   * an ended connection.
+   */
+  send(...frames: readonly Uint8Array[]): void;
   /** Sends what is buffered, for a while, and ends the connection; the other side is given the reason where possible. */
   close(reason: string): void;
   /** Ends the connection at once. */

@@ -15,12 +15,15 @@ export function lossBound(samples: number): number {
   return Math.min(32768, 4294967296 / samples);
 }
 
+/** 2^16, within which every sum of gradients stays: there each multiple of 2^-36 is a double. */
+export const LARGEST_SUM = 65536;
+
 /**
- * What a component of one leaf's gradient may reach, so that every partial sum over `lanes` leaves is exact: it stays
- * within 2^16, where each multiple of 2^-36 is a double. An f32 value, rounded down, for the kernel's comparison.
+ * What a component of one leaf's gradient may reach, so that every partial sum over `lanes` leaves is exact. An f32
+ * value, rounded down, for the kernel's comparison.
  */
 export function gradientBound(lanes: number): number {
-  const bound = Math.min(32768, 65536 / lanes);
+  const bound = Math.min(32768, LARGEST_SUM / lanes);
   const nearest = Math.fround(bound);
   return nearest <= bound ? nearest : Math.fround(bound * (1 - 1.1920928955078125e-7));
 }

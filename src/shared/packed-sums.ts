@@ -8,11 +8,14 @@
 //   8  f64
 
 import { LockstepError } from './errors.js';
+import { LARGEST_SUM } from './exact-sum.js';
 import { BLOCK_PARAMETERS } from './hash.js';
 
-/** 2^36 and 2^32. */
+/** 2^36, 2^32 and their inverses: powers of two, so products with them are exact. */
 const GRID = 68_719_476_736;
+const UNIT = 1 / GRID;
 const LOW = 4_294_967_296;
+const HIGH_UNIT = 1 / LOW;
 /** What 32 and 40 bits hold of multiples of 2^-36. */
 const LEAST_OF_FIVE = 1 / 32;
 const LEAST_OF_EIGHT = 8;
@@ -46,7 +49,7 @@ export class SumsPacker {
     this.#doubles = new Float64Array(buffer);
   }
 
-  /** A view, which lasts until the next call. */
+  /** A view, which lasts until the next call of anything here. */
   pack(sums: Float64Array): Uint8Array {
     const count = this.#count;
     let at = headBytes(count);
@@ -55,26 +58,18 @@ export class SumsPacker {
       const width = widthOf(sums, from, to);
       this.#bytes[from / BLOCK_PARAMETERS] = width;
       if (width === 8) this.#doubles.set(sums.subarray(from, to), at / 8);
-      else if (width === 5) this.#packFive(sums, from, to, at);
-      else if (width === 4) for (let i = from, to4 = at / 4; i < to; i++) this.#ints[to4++] = sums[i] * GRID;
+      else if (width === 5) packFive(sums, from, to, this.#words, this.#signed, at);
+      else if (width === 4) packFour(sums, from, to, this.#ints, at / 4);
       at += width * (to - from);
     }
     return this.#bytes.subarray(0, at);
   }
 
-  #packFive(sums: Float64Array, from: number, to: number, at: number): void {
-    const lowAt = at / 4;
-    const highAt = at + 4 * (to - from);
-    for (let i = from; i < to; i++) {
-      const multiple = sums[i] * GRID;
-      const high = Math.floor(multiple / LOW);
-      this.#words[lowAt + i - from] = multiple - high * LOW;
-      this.#signed[highAt + i - from] = high;
-    }
-  }
-
-  /** @throws LOCKSTEP_PROTOCOL if these are no packed sums of so many components */
-  unpack(packed: Uint8Array, sums: Float64Array): void {
+  /**
+   * Takes a copy of packed sums, for `addTo`.
+   * @throws LOCKSTEP_PROTOCOL if these are no sums of so many components, each exact: a multiple of 2^-36 up to 2^16
+   */
+  read(packed: Uint8Array): void {
     const count = this.#count;
     if (packed.length > this.#bytes.length) throw notPacked('too many bytes');
     // What arrives is rarely aligned.
@@ -82,27 +77,33 @@ export class SumsPacker {
     let at = headBytes(count);
     if (packed.length < at) throw notPacked('too few bytes');
     for (let from = 0; from < count; from += BLOCK_PARAMETERS) {
-      const to = Math.min(from + BLOCK_PARAMETERS, count);
+      const length = Math.min(BLOCK_PARAMETERS, count - from);
       const width = this.#bytes[from / BLOCK_PARAMETERS];
-      if (at + width * (to - from) > packed.length) throw notPacked('too few bytes');
-      if (width === 0) sums.fill(0, from, to);
-      else if (width === 4) for (let i = from, at4 = at / 4; i < to; i++) sums[i] = this.#ints[at4++] / GRID;
-      else if (width === 5) this.#unpackFive(sums, from, to, at);
-      else if (width === 8) sums.set(this.#doubles.subarray(at / 8, at / 8 + to - from), from);
-      else throw notPacked(`a block of width ${width}`);
-      at += width * (to - from);
+      if (width !== 0 && width !== 4 && width !== 5 && width !== 8)
+        throw notPacked(`a block of width ${width}`);
+      if (at + width * length > packed.length) throw notPacked('too few bytes');
+      if (width === 8 && !areExact(this.#doubles, at / 8, length)) throw notPacked('a component is no sum');
+      at += width * length;
     }
     if (at !== packed.length) throw notPacked('too many bytes');
   }
 
-  #unpackFive(sums: Float64Array, from: number, to: number, at: number): void {
-    const lowAt = at / 4;
-    const highAt = at + 4 * (to - from);
-    for (let i = from; i < to; i++) {
-      sums[i] = (this.#signed[highAt + i - from] * LOW + this.#words[lowAt + i - from]) / GRID;
+  /** Adds what was read last. */
+  addTo(total: Float64Array): void {
+    const count = this.#count;
+    let at = headBytes(count);
+    for (let from = 0; from < count; from += BLOCK_PARAMETERS) {
+      const to = Math.min(from + BLOCK_PARAMETERS, count);
+      const width = this.#bytes[from / BLOCK_PARAMETERS];
+      if (width === 8) addEight(total, from, to, this.#doubles, at / 8);
+      else if (width === 5) addFive(total, from, to, this.#words, this.#signed, at);
+      else if (width === 4) addFour(total, from, to, this.#ints, at / 4);
+      at += width * (to - from);
     }
   }
 }
+
+// Loops of their own, over local variables only: they run at every step, and anything else in them makes them slow.
 
 function widthOf(sums: Float64Array, from: number, to: number): number {
   let most = 0;
@@ -110,6 +111,61 @@ function widthOf(sums: Float64Array, from: number, to: number): number {
   if (most === 0) return 0;
   if (most < LEAST_OF_FIVE) return 4;
   return most < LEAST_OF_EIGHT ? 5 : 8;
+}
+
+function packFour(sums: Float64Array, from: number, to: number, ints: Int32Array, at: number): void {
+  for (let i = from; i < to; i++) ints[at + i - from] = sums[i] * GRID;
+}
+
+function packFive(
+  sums: Float64Array,
+  from: number,
+  to: number,
+  words: Uint32Array,
+  signed: Int8Array,
+  at: number,
+): void {
+  const lowAt = at / 4;
+  const highAt = at + 4 * (to - from);
+  for (let i = from; i < to; i++) {
+    const multiple = sums[i] * GRID;
+    const high = Math.floor(multiple * HIGH_UNIT);
+    words[lowAt + i - from] = multiple - high * LOW;
+    signed[highAt + i - from] = high;
+  }
+}
+
+/** False for NaN too. */
+function areExact(sums: Float64Array, at: number, length: number): boolean {
+  let isExact = true;
+  for (let i = at; i < at + length; i++) {
+    const multiple = sums[i] * GRID;
+    isExact = Math.abs(sums[i]) <= LARGEST_SUM && Math.floor(multiple) === multiple && isExact;
+  }
+  return isExact;
+}
+
+function addFour(total: Float64Array, from: number, to: number, ints: Int32Array, at: number): void {
+  for (let i = from; i < to; i++) total[i] += ints[at + i - from] * UNIT;
+}
+
+function addFive(
+  total: Float64Array,
+  from: number,
+  to: number,
+  words: Uint32Array,
+  signed: Int8Array,
+  at: number,
+): void {
+  const lowAt = at / 4;
+  const highAt = at + 4 * (to - from);
+  for (let i = from; i < to; i++) {
+    total[i] += (signed[highAt + i - from] * LOW + words[lowAt + i - from]) * UNIT;
+  }
+}
+
+function addEight(total: Float64Array, from: number, to: number, doubles: Float64Array, at: number): void {
+  for (let i = from; i < to; i++) total[i] += doubles[at + i - from];
 }
 
 function notPacked(what: string): LockstepError {

@@ -123,9 +123,12 @@ class SocketConnection implements Connection {
     return this.#sentBytes;
   }
 
-  send(frame: Uint8Array): void {
+  send(...frames: readonly Uint8Array[]): void {
     if (this.#isEnded()) return;
-    this.#socket.send(frame, { binary: true, compress: false });
+    // Else the second would wait until this tick has ended, behind what goes to others meanwhile.
+    this.#stream.cork();
+    for (const frame of frames) this.#socket.send(frame, { binary: true, compress: false });
+    this.#stream.uncork();
     if (this.bufferedBytes > this.#mostBufferedBytes) this.#offend('slow-reader');
   }
 

@@ -1,19 +1,11 @@
-// The pool: what computes on a node, the coordinator's own or an agent's. Starts the threads, gives them commands,
-// replaces those that are lost.
-//
-// The main thread never blocks: it writes a command into the shared memory, and threads tell it by a message when they
-// have parked. If one dies or hangs, all others are made to park, its end is awaited, a replacement is started, and
-// the command is given again: a span goes on from the last published step, anything else begins anew.
+// The pool: what computes on a node, the coordinator's own or an agent's. Holds the memory and has its crew execute
+// commands on it. One that was stopped, since a thread was lost, is given again: a span goes on from the last published
+// step, anything else begins anew.
 
-import { once } from 'node:events';
-import { MessageChannel, type MessagePort, type Worker } from 'node:worker_threads';
-import { Piscina } from 'piscina';
-import type { Clock } from '../shared/clock.js';
 import type { Dataset, SetName } from '../shared/dataset.js';
-import { LockstepError, messageOf } from '../shared/errors.js';
+import { LockstepError } from '../shared/errors.js';
 import { gradientBound } from '../shared/exact-sum.js';
 import type { ThreadReport } from '../shared/events.js';
-import { phases, type Fault } from '../shared/faults.js';
 import { leafJobOf, type LeafJob } from '../shared/leaf-job.js';
 import {
   initialState,
@@ -21,7 +13,6 @@ import {
   type Evaluated,
   type Lanes,
   type LocalNode,
-  type LostThread,
   type NodeState,
   type PartSums,
   type StepResult,
@@ -32,52 +23,41 @@ import type { UpdateScalars } from '../shared/optimizer.js';
 import { datasetOrder, laneStart, Schedule } from '../shared/schedule.js';
 import type { Job, OptimizerConfig } from '../shared/settings.js';
 import { sizeOf } from '../shared/shape.js';
+import { OwnThread, ThreadCrew, type Crew, type CrewOptions } from './crew.js';
 import { loadKernelModule } from './kernels.js';
 import {
   commands,
   control,
   createMemory,
   failures,
-  IDLE_PHASE,
   planMemory,
   setNames,
   SPAN_LIMIT,
   STEP_NUMBERS,
   stepField,
   threadNumber,
-  threadWord,
   viewMemory,
   type MemoryPlan,
   type Views,
 } from './memory.js';
-import { stopAll, type ThreadMessage, type ThreadTask } from './thread.js';
+import { stopAll } from './thread.js';
 
-/** A thread that computes without a sign of life for this many ticks of the watchdog has hung. */
-const WATCHDOG_PERIOD_MS = 250;
-const HUNG_TICKS = 20;
-/** A thread may take so many ticks to start. */
-const START_TICKS = 240;
-/** Losses in a row, with no step or evaluation finished in between, that end the run. */
-const LOSS_LIMIT = 5;
 /** How long a thread spins at a barrier: leaves end within some tens of microseconds of each other. */
 const SPIN_MS = 0.035;
 
 const bankVectors = ['weights', 'first', 'second'] as const;
 
-interface ThreadOptions {
+interface ThreadOptions extends CrewOptions {
   readonly threads: number;
   /** Cores of the machine: threads spin at barriers only if each has one. */
   readonly cores: number;
-  readonly clock: Clock;
-  readonly fault?: Fault | undefined;
-  readonly onThreadLost: (lost: LostThread) => void;
   readonly onWarning: (message: string) => void;
 }
 
 export interface PoolOptions extends ThreadOptions {
   readonly job: Job;
   readonly dataset: Dataset;
-  /** Of 0, one is started that does the updates alone: then `train`, `evaluate`, `compute` and `race` throw. */
+  /** Of 0, the thread that asks does the updates: then `train`, `evaluate`, `compute` and `race` throw. */
   readonly threads: number;
   /** What training begins from; by default the job's initial weights. */
   readonly state?: NodeState | undefined;
@@ -89,27 +69,9 @@ export interface AgentNodeOptions extends ThreadOptions {
   readonly job: LeafJob;
   /** What messages call this node, such as `node alpha`. */
   readonly name: string;
+  /** Where there is one thread: it is the one that asks, which is then kept from all else for a leaf at a time. */
+  readonly inThisThread?: boolean;
 }
-
-/** The thread that runs in a slot now. */
-interface Incarnation {
-  readonly thread: number;
-  readonly port: MessagePort;
-  readonly controller: AbortController;
-  /** Set when it is ready. */
-  worker?: Worker;
-  /** The last command after which it parked. */
-  parkedAfter: number;
-  /** It is known to have failed; its end may still be awaited. */
-  isLost: boolean;
-  /** It is lost, and nothing of it writes to the memory any more. */
-  isGone: boolean;
-  /** Watchdog: the progress seen last, and ticks since it changed. */
-  progress: number;
-  quietTicks: number;
-}
-
-type ThreadTaskCommon = Omit<ThreadTask, 'thread' | 'port' | 'fault'>;
 
 /**
  * The coordinator's own node.
@@ -124,7 +86,8 @@ export async function createPool(options: PoolOptions): Promise<LocalNode> {
       ? { model, threads: 1, leaf, samples: { train: 0, test: 0 } }
       : { model, threads, leaf, samples: leafJob.samples, keepsLogits };
   const name = "the coordinator's node";
-  const pool = new Pool({ ...options, job: leafJob, name }, plan, job.bits.optimizer);
+  const { optimizer } = job.bits;
+  const pool = new Pool({ ...options, job: leafJob, name }, plan, { inThisThread: threads === 0, optimizer });
   if (threads > 0) pool.loadDataset(dataset);
   pool.setState(state);
   await pool.open();
@@ -136,9 +99,10 @@ export async function createPool(options: PoolOptions): Promise<LocalNode> {
  * @throws LOCKSTEP_MEMORY, LOCKSTEP_BUILD, LOCKSTEP_THREAD_DIES
  */
 export async function createAgentNode(options: AgentNodeOptions): Promise<AgentNode> {
-  const { threads, job } = options;
+  const { threads, job, inThisThread = false } = options;
   const { model, leaf, samples } = job;
-  const pool = new Pool(options, { model, threads, leaf, samples });
+  if (inThisThread && threads !== 1) throw new Error(`one thread cannot be ${threads}`);
+  const pool = new Pool(options, { model, threads, leaf, samples }, { inThisThread });
   await pool.open();
   return pool;
 }
@@ -159,61 +123,36 @@ class Pool implements LocalNode, AgentNode {
   readonly spanLimit = SPAN_LIMIT;
   readonly #options: AgentNodeOptions;
   readonly #views: Views;
-  readonly #task: ThreadTaskCommon;
+  readonly #plan: MemoryPlan;
   readonly #schedule: Schedule;
-  readonly #piscina: Piscina;
-  readonly #slots: Incarnation[] = [];
-  readonly #stopWatching: () => void;
+  readonly #crew: Crew;
   /** The hash after the last step that `train` or `update` returned. */
   #hash = 0n;
   /** Whether what is at work ends with `cut`. */
   #isCuttable = false;
-  #isClosed = false;
-  #lossesInARow = 0;
-  #faultsLeft: number;
-  /** Ends whatever is waited for. */
-  #fatal: unknown;
-  /** Looks again whether what is waited for has come true. */
-  #look: () => void = () => {};
 
-  constructor(options: AgentNodeOptions, plan: MemoryPlan, optimizer?: OptimizerConfig) {
-    const { job, threads, cores, fault } = options;
+  /** `inThisThread`: whoever asks computes, as the plan's only thread. */
+  constructor(
+    options: AgentNodeOptions,
+    plan: MemoryPlan,
+    { inThisThread = false, optimizer }: { inThisThread?: boolean; optimizer?: OptimizerConfig },
+  ) {
+    const { job, threads, cores, clock } = options;
     const { samples, seed, batch, leaf } = job;
     const layout = planMemory(plan);
     const memory = createMemory(layout);
     this.threads = threads;
     this.#options = options;
+    this.#plan = plan;
     this.#views = viewMemory(memory, layout, plan);
-    this.#task = {
-      memory,
-      kernelModule: loadKernelModule(),
-      layout,
-      plan,
-      job,
-      optimizer,
-      spinMs: threads <= cores ? SPIN_MS : 0,
-    };
     this.#schedule = new Schedule({ samples: samples.train, seed, batch, leaf });
-    this.#faultsLeft = fault?.times ?? 0;
-    this.#piscina = new Piscina({
-      filename: new URL('thread.js', import.meta.url).href,
-      minThreads: plan.threads,
-      maxThreads: plan.threads,
-      idleTimeout: Infinity,
-    });
-    // What fails in a thread also rejects its task, and is handled there.
-    this.#piscina.on('error', () => {});
-    this.#stopWatching = options.clock.every(WATCHDOG_PERIOD_MS, () => this.#watch());
+    const spinMs = threads <= cores ? SPIN_MS : 0;
+    const task = { memory, kernelModule: loadKernelModule(), layout, plan, job, optimizer, spinMs };
+    this.#crew = inThisThread ? new OwnThread(task, clock) : new ThreadCrew(task, options);
   }
 
-  async open(): Promise<void> {
-    for (let thread = 0; thread < this.#task.plan.threads; thread++) this.#start(thread);
-    try {
-      await this.#replaceLost();
-    } catch (error) {
-      await this.close();
-      throw error;
-    }
+  open(): Promise<void> {
+    return this.#crew.open();
   }
 
   loadDataset(dataset: Dataset): void {
@@ -222,7 +161,7 @@ class Pool implements LocalNode, AgentNode {
 
   loadShard(set: SetName, fromPosition: number, samples: number, bytes: Uint8Array): void {
     const { images, labels } = this.#views.sets[set];
-    const size = sizeOf(this.#task.plan.model.input);
+    const size = sizeOf(this.#plan.model.input);
     if (bytes.length !== samples * (size + 1)) {
       throw new Error(`${samples} samples of ${size} bytes and a label are not ${bytes.length} bytes`);
     }
@@ -246,7 +185,7 @@ class Pool implements LocalNode, AgentNode {
   weights(): Float32Array {
     const { control: words, banks } = this.#views;
     const { weights } = banks[words[control.published] & 1];
-    return weights.subarray(0, this.#task.plan.model.parameterCount);
+    return weights.subarray(0, this.#plan.model.parameterCount);
   }
 
   async compute({ kind, set, step }: Task, lanes: Lanes): Promise<PartSums> {
@@ -321,13 +260,19 @@ class Pool implements LocalNode, AgentNode {
     let failedBefore = '';
     for (let isOver = false; !isOver;) {
       const publishedBefore = Atomics.load(words, control.published);
-      await this.#command(kind, setArguments);
+      await this.#perform(kind, setArguments);
       isOver = words[control.stop] === 0;
-      if (isOver || Atomics.load(words, control.published) > publishedBefore) this.#lossesInARow = 0;
+      if (isOver || Atomics.load(words, control.published) > publishedBefore) this.#crew.noteProgress();
       // A cut leaves the rest of an evaluation uncomputed, and says nothing of what was bad before.
       const isWhole = isOver && (kind !== commands.evaluate || words[control.cut] === 0);
       failedBefore = this.#checkFailure(failedBefore, isWhole);
     }
+  }
+
+  #perform(kind: number, setArguments: () => void): Promise<void> {
+    if (this.threads === 0 && kind !== commands.update)
+      throw new Error('a node without threads only updates');
+    return this.#crew.perform(kind, setArguments);
   }
 
   /** Fills the step table for a span. */
@@ -351,7 +296,7 @@ class Pool implements LocalNode, AgentNode {
     let stopTimer: (() => void) | undefined;
     this.#setSteps(firstStep, scalars);
     try {
-      await this.#command(commands.race, () => {
+      await this.#perform(commands.race, () => {
         words[control.firstStep] = firstStep;
         words[control.endStep] = firstStep + scalars.length;
         stopTimer = this.#options.clock.every(durationMs, () => stopAll(words));
@@ -375,13 +320,13 @@ class Pool implements LocalNode, AgentNode {
     const sums = await this.#evaluate(set, { from: 0, to: this.#schedule.lanes });
     const { control: words, logits } = this.#views;
     if (words[control.cut] !== 0) return undefined;
-    return { ...sums, ...(set === 'test' && this.#task.plan.keepsLogits && { logits: logits.slice() }) };
+    return { ...sums, ...(set === 'test' && this.#plan.keepsLogits && { logits: logits.slice() }) };
   }
 
   async #evaluate(set: SetName, { from, to }: Lanes): Promise<Sums> {
     const { control: words } = this.#views;
     const [first, end] = [from, to].map(lane =>
-      laneStart(lane, this.#schedule.lanes, this.#task.plan.samples[set]),
+      laneStart(lane, this.#schedule.lanes, this.#plan.samples[set]),
     );
     await this.#finish(commands.evaluate, () => {
       words[control.set] = setNames.indexOf(set);
@@ -429,154 +374,8 @@ class Pool implements LocalNode, AgentNode {
     });
   }
 
-  async close(): Promise<void> {
-    this.#isClosed = true;
-    this.#stopWatching();
-    const { control: words } = this.#views;
-    words[control.kind] = commands.close;
-    stopAll(words);
-    this.#wakeThreads();
-    await this.#piscina.destroy();
-    for (const { port } of this.#slots) port.close();
-    this.#fatal ??= new Error('The pool was closed while it was at work.');
-    this.#look();
-  }
-
-  /** Gives all threads one command and waits until everyone has parked, or is gone. */
-  async #command(kind: number, setArguments: () => void): Promise<void> {
-    if (this.threads === 0 && kind !== commands.update)
-      throw new Error('a node without threads only updates');
-    await this.#replaceLost();
-    const { control: words } = this.#views;
-    words[control.kind] = kind;
-    words[control.stop] = 0;
-    words[control.arrived] = 0;
-    words[control.nextLeaf] = 0;
-    words[control.failure] = failures.none;
-    setArguments();
-    this.#wakeThreads();
-    const command = words[control.command];
-    for (const slot of this.#slots) slot.quietTicks = 0;
-    await this.#until(() =>
-      this.#slots.every(slot => slot.isGone || (!slot.isLost && slot.parkedAfter === command)),
-    );
-  }
-
-  #wakeThreads(): void {
-    const { control: words } = this.#views;
-    Atomics.add(words, control.command, 1);
-    Atomics.notify(words, control.command);
-  }
-
-  /** Waits until every slot holds a thread that is ready, starting new ones for those that are gone. */
-  async #replaceLost(): Promise<void> {
-    await this.#until(() => {
-      for (const { thread, isGone } of this.#slots) if (isGone) this.#start(thread);
-      return this.#slots.every(slot => slot.worker !== undefined && !slot.isLost);
-    });
-  }
-
-  /** Settles when `isDone` is true, which is looked at whenever something happens to a thread. */
-  #until(isDone: () => boolean): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#look = () => {
-        if (this.#fatal !== undefined) reject(this.#fatal);
-        else if (isDone()) resolve();
-      };
-      this.#look();
-    });
-  }
-
-  #start(thread: number): void {
-    const { port1, port2 } = new MessageChannel();
-    const controller = new AbortController();
-    const { words, numbers } = this.#views.threads[thread];
-    words.fill(0);
-    numbers[threadNumber.lossSum] = 0;
-    numbers[threadNumber.correct] = 0;
-    const slot: Incarnation = {
-      thread,
-      port: port1,
-      controller,
-      parkedAfter: this.#views.control[control.command],
-      isLost: false,
-      isGone: false,
-      progress: 0,
-      quietTicks: 0,
-    };
-    this.#slots[thread] = slot;
-    port1.on('message', (message: ThreadMessage) => {
-      if (message.type === 'parked') slot.parkedAfter = message.command;
-      else slot.worker = this.#piscina.threads.find(({ threadId }) => threadId === message.threadId)!;
-      this.#look();
-    });
-    const { fault } = this.#options;
-    const isFaulty = fault && this.#isMeant(thread) && this.#faultsLeft > 0;
-    const task: ThreadTask = { ...this.#task, thread, port: port2, ...(isFaulty && { fault }) };
-    this.#piscina
-      .run(task, { transferList: [port2], signal: controller.signal })
-      .catch((reason: unknown) => this.#onLost(slot, reason))
-      .catch((error: unknown) => {
-        this.#fatal = error;
-        this.#look();
-      });
-  }
-
-  #isMeant(thread: number): boolean {
-    const { fault } = this.#options;
-    return fault?.thread === 'any' || fault?.thread === thread;
-  }
-
-  async #onLost(slot: Incarnation, reason: unknown): Promise<void> {
-    const { thread, worker, controller, port } = slot;
-    if (this.#isClosed) return;
-    slot.isLost = true;
-    const { words } = this.#views.threads[thread];
-    const phase = words[threadWord.phase];
-    stopAll(this.#views.control);
-    // A thread that piscina has dropped is ending; one that it kept has left our function and writes nothing more.
-    if (worker && worker.threadId !== -1 && !this.#piscina.threads.includes(worker))
-      await once(worker, 'exit');
-    if (this.#isClosed) return;
-    port.close();
-    if (this.#isMeant(thread)) this.#faultsLeft--;
-    this.#lossesInARow++;
-    const text = controller.signal.aborted ? String(controller.signal.reason) : messageOf(reason);
-    this.#options.onThreadLost({
-      step: this.#views.control[control.published],
-      thread,
-      reason: text,
-      phase: worker === undefined ? 'start' : phase === IDLE_PHASE ? 'idle' : phases[phase - 1],
-    });
-    if (this.#lossesInARow >= LOSS_LIMIT) {
-      this.#fatal = new LockstepError(
-        'LOCKSTEP_THREAD_DIES',
-        `${LOSS_LIMIT} worker threads were lost in a row without a step being finished; ` +
-          `the last was thread ${thread}: ${text}. If memory is short, use fewer workers.`,
-        { cause: reason },
-      );
-    }
-    slot.isGone = true;
-    this.#look();
-  }
-
-  #watch(): void {
-    const command = this.#views.control[control.command];
-    for (const slot of this.#slots) {
-      const { words } = this.#views.threads[slot.thread];
-      const progress = Atomics.load(words, threadWord.progress);
-      const isReady = slot.worker !== undefined;
-      const isWaiting =
-        Atomics.load(words, threadWord.waiting) === 1 || (isReady && slot.parkedAfter === command);
-      const isAlive = isWaiting || slot.isLost || progress !== slot.progress;
-      const limit = isReady ? HUNG_TICKS : START_TICKS;
-      slot.quietTicks = isAlive ? 0 : slot.quietTicks + 1;
-      slot.progress = progress;
-      if (slot.quietTicks === limit) {
-        const seconds = (limit * WATCHDOG_PERIOD_MS) / 1000;
-        slot.controller.abort(`hung: no sign of life for ${seconds} s`);
-      }
-    }
+  close(): Promise<void> {
+    return this.#crew.close();
   }
 
   /** A step that fails is tried again once; if it fails again, it is true. Gives what to compare the next with. */
@@ -602,7 +401,7 @@ class Pool implements LocalNode, AgentNode {
         `The update of step ${step + 1} gives weights that are not finite numbers. ${advice}.`,
       );
     }
-    const tensor = this.#task.plan.model.tensors[words[control.failureTensor]];
+    const tensor = this.#plan.model.tensors[words[control.failureTensor]];
     const { lanes } = this.#schedule;
     const where = lane < 0 ? `Evaluation after step ${step}` : `Step ${step + 1}, lane ${lane}`;
     throw new LockstepError(

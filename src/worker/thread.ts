@@ -1,4 +1,5 @@
-// A thread of the pool: a long-lived piscina task that waits for commands in the shared memory.
+// A thread of the pool: a long-lived piscina task that waits for commands in the shared memory and executes them. What
+// it does with a command can also be had without a thread.
 //
 // A step has two halves. First the threads take lanes from a counter, compute their leaves and add each gradient but
 // the last, rounded to the grid, to a sum of their own. After a barrier each thread reduces its slice of the parameters
@@ -36,8 +37,8 @@ import {
   type MemoryPlan,
 } from './memory.js';
 
-/** Everything a thread needs to begin; it shares the memory and owns nothing that would be missed. */
-export interface ThreadTask {
+/** Everything that executes commands needs to begin; it shares the memory and owns nothing that would be missed. */
+export interface ExecutorTask {
   readonly thread: number;
   readonly memory: WebAssembly.Memory;
   readonly kernelModule: WebAssembly.Module;
@@ -49,6 +50,9 @@ export interface ThreadTask {
   /** How long to spin at a barrier before sleeping: 0 when threads exceed cores. */
   readonly spinMs: number;
   readonly fault?: Fault;
+}
+
+export interface ThreadTask extends ExecutorTask {
   /** Gets `ready` once, then `parked` after every command. */
   readonly port: MessagePort;
 }
@@ -60,7 +64,11 @@ export type ThreadMessage =
 /** Samples in a leaf of kind `evaluate`: its result does not depend on this. */
 const EVALUATION_LEAF = 256;
 
-export async function runThread(task: ThreadTask): Promise<void> {
+/** Executes the command that lies in the memory, together with the other threads. */
+export type Executor = (kind: number) => Promise<void>;
+
+/** `breathe` is waited for between leaves. */
+export async function createExecutor(task: ExecutorTask, breathe?: () => Promise<void>): Promise<Executor> {
   const { thread, memory, layout, plan, job, optimizer } = task;
   const { model, threads } = plan;
   const views = viewMemory(memory, layout, plan);
@@ -172,19 +180,9 @@ export async function runThread(task: ThreadTask): Promise<void> {
       return true;
     }
     Atomics.store(own.words, threadWord.waiting, 1);
-    waitForChange(control.generation, generation);
+    waitForChange(words, control.generation, generation, task.spinMs);
     Atomics.store(own.words, threadWord.waiting, 0);
     return !isStopped();
-  }
-
-  function waitForChange(word: number, from: number): void {
-    if (task.spinMs > 0) {
-      const endMs = systemClock.nowMs() + task.spinMs;
-      do {
-        for (let i = 0; i < 200; i++) if (Atomics.load(words, word) !== from) return;
-      } while (systemClock.nowMs() < endMs);
-    }
-    while (Atomics.load(words, word) === from) Atomics.wait(words, word, from);
   }
 
   function tableEntry(step: number): number {
@@ -277,6 +275,7 @@ export async function runThread(task: ThreadTask): Promise<void> {
       own.numbers[threadNumber.correct] += result.correct;
       own.numbers[threadNumber.leaves] += 1;
       if (isFaultDue('leaf', step)) fail();
+      if (breathe) await breathe();
     }
     views.sources[2 * thread] = computed > 1 ? part : 0;
     views.sources[2 * thread + 1] = computed > 0 ? gradientAt : 0;
@@ -434,31 +433,51 @@ export async function runThread(task: ThreadTask): Promise<void> {
       own.numbers[threadNumber.correct] += result.correct;
       // `step` counts updates done here, one more than the step that a fault in training would name.
       if (isFaultDue('evaluate', step - 1)) fail();
+      if (breathe) await breathe();
     }
     if (isFaultDue('evaluate', step - 1)) fail();
     charge(threadNumber.computeMs);
   }
 
-  const say = (message: ThreadMessage): void => task.port.postMessage(message);
-  let seen = Atomics.load(words, control.command);
-  say({ type: 'ready', threadId });
-  for (;;) {
-    Atomics.store(own.words, threadWord.phase, IDLE_PHASE);
-    waitForChange(control.command, seen);
-    seen = Atomics.load(words, control.command);
-    const kind = words[control.kind];
-    if (kind === commands.close) break;
+  return async kind => {
     if (kind === commands.train) await trainSpan();
     else if (kind === commands.gradient) await sumGradients();
     else if (kind === commands.update) update();
     else if (kind === commands.race) await race();
     else await evaluate();
+    Atomics.store(own.words, threadWord.phase, IDLE_PHASE);
+  };
+}
+
+export async function runThread(task: ThreadTask): Promise<void> {
+  const { memory, layout, plan, port, spinMs } = task;
+  const words = viewMemory(memory, layout, plan).control;
+  const execute = await createExecutor(task);
+  const say = (message: ThreadMessage): void => port.postMessage(message);
+  let seen = Atomics.load(words, control.command);
+  say({ type: 'ready', threadId });
+  for (;;) {
+    waitForChange(words, control.command, seen, spinMs);
+    seen = Atomics.load(words, control.command);
+    const kind = words[control.kind];
+    if (kind === commands.close) break;
+    await execute(kind);
     say({ type: 'parked', command: seen });
   }
-  task.port.close();
+  port.close();
 }
 
 export default runThread;
+
+function waitForChange(words: Int32Array, word: number, from: number, spinMs: number): void {
+  if (spinMs > 0) {
+    const endMs = systemClock.nowMs() + spinMs;
+    do {
+      for (let i = 0; i < 200; i++) if (Atomics.load(words, word) !== from) return;
+    } while (systemClock.nowMs() < endMs);
+  }
+  while (Atomics.load(words, word) === from) Atomics.wait(words, word, from);
+}
 
 /** Sets the stop word and wakes everyone who waits at the barrier. */
 export function stopAll(words: Int32Array): void {

@@ -96,10 +96,12 @@ export class FakeConnection implements Connection {
   /** Whether an end takes effect only when a test says so. */
   isSlowToClose = false;
 
-  send(frame: Uint8Array): void {
+  send(...frames: readonly Uint8Array[]): void {
     if (this.ended !== undefined) return;
-    this.sentBytes += frame.length;
-    this.sent.push(decode(frame, 'coordinator', 1_000_000));
+    for (const frame of frames) {
+      this.sentBytes += frame.length;
+      this.sent.push(decode(frame, 'coordinator', 1_000_000));
+    }
   }
 
   close(reason: string): void {

@@ -372,27 +372,21 @@ class Simulation {
   /** Counts the lanes that the agent owes: never more than a step has, or leases pile up. */
   #watch(agent: SimulatedAgent, { a, b }: Link): void {
     let lanesOwed = 0;
-    const toCoordinator = a.send.bind(a);
-    a.send = frame => {
+    spyOn(a, frame => {
       const message = decode(frame, 'coordinator', MAX_FRAME_BYTES);
-      if (message.type === 'sum') {
-        agent.sums.push(Uint8Array.from(frame));
+      if (message.type === 'sum') agent.sums.push(Uint8Array.from(frame));
+      if (message.type === 'sum' || message.type === 'bad-leaf') {
         lanesOwed -= message.part.to - message.part.from;
       }
-      if (message.type === 'bad-leaf') lanesOwed -= message.part.to - message.part.from;
-      toCoordinator(frame);
-    };
-    const toAgent = b.send.bind(b);
-    b.send = frame => {
+    });
+    spyOn(b, frame => {
       const message = decode(frame, 'agent', MAX_FRAME_BYTES);
-      if (message.type === 'lease') {
-        for (const { from, to } of message.parts) lanesOwed += to - from;
-        if (lanesOwed > this.#job.lanes) {
-          this.#fail(new Error(`${agent.name} owes ${lanesOwed} lanes of ${this.#job.lanes}`));
-        }
+      if (message.type !== 'lease') return;
+      for (const { from, to } of message.parts) lanesOwed += to - from;
+      if (lanesOwed > this.#job.lanes) {
+        this.#fail(new Error(`${agent.name} owes ${lanesOwed} lanes of ${this.#job.lanes}`));
       }
-      toAgent(frame);
-    };
+    });
   }
 
   // --- faults
@@ -569,6 +563,15 @@ const complaints = /broke the protocol|known leaves|keep to the protocol|makes n
 
 const rest: [string, string] = ['1'.repeat(16), '2'.repeat(16)];
 const checkDigests: [string, string, string] = ['0'.repeat(16), ...rest];
+
+/** Shows whatever is sent from this end. */
+function spyOn(end: End, look: (frame: Uint8Array) => void): void {
+  const send = end.send.bind(end);
+  end.send = (...frames) => {
+    frames.forEach(look);
+    send(...frames);
+  };
+}
 
 function isSum(frame: Uint8Array): boolean {
   return decode(frame, 'coordinator', MAX_FRAME_BYTES).type === 'sum';

@@ -203,7 +203,11 @@ export class End implements Connection {
     process.ends.add(this);
   }
 
-  send(frame: Uint8Array): void {
+  send(...frames: readonly Uint8Array[]): void {
+    for (const frame of frames) this.#send(frame);
+  }
+
+  #send(frame: Uint8Array): void {
     if (!this.link.isOpen) return;
     this.sentBytes += frame.length;
     const tamper = this.path.tampering.shift();

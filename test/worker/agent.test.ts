@@ -256,7 +256,9 @@ test('parts are computed in their order with the weights of the lease, and answe
   });
   // Of all parameters, and nothing behind them.
   const sums = new Float64Array(10);
-  new SumsPacker(10).unpack(gradient, sums);
+  const packer = new SumsPacker(10);
+  packer.read(gradient);
+  packer.addTo(sums);
   assert.deepEqual([...sums], Array.from({ length: 10 }).fill(7));
   await agent.node.release();
   assert.deepEqual(agent.connection.takeOne('sum').part, { from: 0, to: 1 });

@@ -251,15 +251,22 @@ function fill(agent: AgentNode, data: Dataset, only: readonly SetName[] = sets):
   }
 }
 
-for (const engine of ['wasm', 'reference'] as const) {
+const ownThread = { threads: 1, inThisThread: true };
+
+for (const [engine, options] of [
+  ['wasm', {}],
+  ['wasm', ownThread],
+  ['reference', {}],
+  ['reference', ownThread],
+] as const) {
   randomTest(
-    `an agent's node on ${engine}, filled with shards, gives the coordinator's bits`,
+    `an agent's node on ${engine}${options === ownThread ? ' without threads' : ''}, filled with shards, gives the coordinator's bits`,
     async random => {
       const large = tinyDataset(engine === 'wasm' ? 2500 : 1100);
       const whole = tinyJob({ batch: 96, leaf: 12, maxSteps: 3, lrSchedule: 'constant' }, large);
       const remote = tinyJob({ ...whole.settings, engine }, large);
       const node = await createTinyPool({ job: whole, dataset: large, threads: 2 });
-      const agent = await createTinyAgent(remote, large);
+      const agent = await createTinyAgent(remote, large, options);
       fill(agent, large);
       try {
         const { scalars } = planSpan(whole, 0, whole.totalSteps, initialBetaPowers);
@@ -288,28 +295,55 @@ for (const engine of ['wasm', 'reference'] as const) {
   );
 }
 
-test("a part that is bad twice names the agent's node, which then goes on", async () => {
-  const agent = await createTinyAgent(job, dataset);
-  fill(agent, dataset);
-  const { weights } = initialState(job).bank;
-  const present = weights.subarray(0, job.model.parameterCount);
-  const task = { kind: 'gradient', set: 'train', step: 2 } as const;
-  try {
-    agent.setWeights(
-      2,
-      present.map(() => Number.NaN),
-    );
-    for (const kind of ['gradient', 'evaluate'] as const) {
-      await assert.rejects(agent.compute({ ...task, kind }, early), {
-        code: 'LOCKSTEP_BAD_LEAF',
-        message: /computed twice on node alpha \(thread \d\): layer conv1 \(conv1\.kernel\)/,
-      });
+for (const options of [{}, ownThread]) {
+  const where = options === ownThread ? ', without threads' : '';
+  test(`a part that is bad twice names the agent's node, which then goes on${where}`, async () => {
+    const agent = await createTinyAgent(job, dataset, options);
+    fill(agent, dataset);
+    const { weights } = initialState(job).bank;
+    const present = weights.subarray(0, job.model.parameterCount);
+    const task = { kind: 'gradient', set: 'train', step: 2 } as const;
+    try {
+      agent.setWeights(
+        2,
+        present.map(() => Number.NaN),
+      );
+      for (const kind of ['gradient', 'evaluate'] as const) {
+        await assert.rejects(agent.compute({ ...task, kind }, early), {
+          code: 'LOCKSTEP_BAD_LEAF',
+          message: /computed twice on node alpha \(thread \d\): layer conv1 \(conv1\.kernel\)/,
+        });
+      }
+      agent.setWeights(2, present);
+      assert.equal((await agent.compute(task, early)).samples, 9);
+    } finally {
+      await agent.close();
     }
-    agent.setWeights(2, present);
-    assert.equal((await agent.compute(task, early)).samples, 9);
-  } finally {
-    await agent.close();
-  }
+  });
+}
+
+test('who computes in its own thread breathes between leaves, and ends early when it is closed', async () => {
+  let nowMs = 0;
+  // Each look at the clock is ten milliseconds after the one before: every leaf is a long one.
+  const clock = { ...systemClock, nowMs: () => (nowMs += 10) };
+  const agent = await createTinyAgent(job, dataset, { ...ownThread, clock });
+  fill(agent, dataset);
+  agent.setWeights(2, initialState(job).bank.weights.subarray(0, job.model.parameterCount));
+  const task = { kind: 'gradient', set: 'train', step: 2 } as const;
+  let turns = 0;
+  let isOver = false;
+  const count = (): void => {
+    turns++;
+    if (!isOver) setImmediate(count);
+  };
+  setImmediate(count);
+  const whole = { from: 0, to: job.lanes };
+  await agent.compute(task, whole);
+  isOver = true;
+  assert.ok(turns >= job.lanes, `${turns} turns of the event loop in ${job.lanes} leaves`);
+  const rejected = assert.rejects(agent.compute(task, whole), /closed while it was at work/);
+  await agent.close();
+  await rejected;
 });
 
 test('a shard of the wrong size, or beyond its set, is refused', async () => {
@@ -322,17 +356,21 @@ test('a shard of the wrong size, or beyond its set, is refused', async () => {
   }
 });
 
-for (const phase of ['none', 'update', 'hash'] as const) {
-  test(`a node without threads updates with the sums of agents; a thread is lost in phase: ${phase}`, async () => {
+for (const [threads, phase] of [
+  [0, 'none'],
+  [1, 'update'],
+  [1, 'hash'],
+] as const) {
+  test(`a node of ${threads} threads updates with the sums of agents; a thread is lost in phase: ${phase}`, async () => {
     const fault =
       phase === 'none' ? undefined : ({ kind: 'exit', thread: 0, step: 3, phase, times: 1 } as const);
     const lost: LostThread[] = [];
     const onThreadLost = (one: LostThread) => lost.push(one);
-    const node = await createTinyPool({ job, dataset, threads: 0, fault, onThreadLost });
+    const node = await createTinyPool({ job, dataset, threads, fault, onThreadLost });
     const agents = [await createTinyAgent(job, dataset, { threads: 1 }), await createTinyAgent(job, dataset)];
     for (const agent of agents) fill(agent, dataset, ['train']);
     try {
-      assert.deepEqual([node.threads, node.reports()], [0, []]);
+      assert.deepEqual([node.threads, node.reports().length], [threads, threads]);
       const results = await trainInParts(job, node, step => {
         for (const agent of agents) agent.setWeights(step, node.weights());
         return [
@@ -351,6 +389,7 @@ for (const phase of ['none', 'update', 'hash'] as const) {
         lost.map(one => one.phase),
         phase === 'none' ? [] : [phase],
       );
+      if (threads > 0) return;
       await assert.rejects(node.evaluate('test'), /only updates/);
       await assert.rejects(node.compute({ kind: 'gradient', set: 'train', step }, early), /only updates/);
     } finally {
