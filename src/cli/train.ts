@@ -2,6 +2,7 @@
 
 import type { ArgumentsCamelCase, Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { readConfig, train, type TrainOptions } from '../library/index.js';
+import { LockstepError } from '../shared/errors.js';
 import { defaults, engineNames, learningRateScheduleNames, optimizerNames } from '../shared/settings.js';
 import { chooseDisplay } from './display.js';
 import { collectLess } from './garbage.js';
@@ -193,6 +194,12 @@ export const trainCommand: CommandModule<object, Arguments> = {
   handler: async argv => {
     const options = toOptions(argv);
     if (options.listen !== undefined) collectLess();
+    if (options.listen !== undefined && argv.quiet && options.joinFile === undefined) {
+      throw new LockstepError(
+        'LOCKSTEP_USAGE',
+        'With --quiet nobody would be told the join line: say with --join-file where it is to be written.',
+      );
+    }
     const display = chooseDisplay(argv);
     try {
       await untilSignal(

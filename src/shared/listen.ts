@@ -1,6 +1,7 @@
 // How the coordinator lets agents in: options of `train` that decide no bits and are no part of the run, so that they
 // are given again with each resume.
 
+import { isIPv6 } from 'node:net';
 import * as v from 'valibot';
 import { durationForm, parseDuration } from './duration.js';
 import { LockstepError } from './errors.js';
@@ -23,7 +24,10 @@ export const listenSettingsSchema = v.strictObject({
   ),
   /** The host by which agents reach the coordinator. */
   advertise: v.optional(
-    v.pipe(v.string(hostForm), v.regex(/^([\w-]+(\.[\w-]+)*\.?|[\dA-Fa-f]*:[\dA-Fa-f:.]+)$/, hostForm)),
+    v.pipe(
+      v.string(hostForm),
+      v.check(text => isIPv6(text) || /^[\w-]+(\.[\w-]+)*\.?$/.test(text), hostForm),
+    ),
   ),
   /** Remote nodes that must be there before the first step. */
   minNodes: v.optional(wholeNumber(0, 1024)),

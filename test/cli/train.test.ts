@@ -161,6 +161,15 @@ test('runs are numbered where no folder is named', async () => {
   });
 });
 
+test('a run that nobody could join is not begun', async () => {
+  await inTemporaryFolder(async cwd => {
+    const { code, stderr } = await lockstep(['train', 'mlp', '--listen', '0', '--quiet'], { cwd });
+    assert.equal(code, 2);
+    assert.match(stderr, /^LOCKSTEP_USAGE: .*--join-file/);
+    assert.deepEqual(readdirSync(cwd), []);
+  });
+});
+
 test('without a terminal there are plain lines, without colours or cursor movements', async () => {
   await inTemporaryFolder(async cwd => {
     const { code, stdout } = await lockstep(['train', 'mlp', '--epochs', '1', '--workers', '2'], { cwd });

@@ -120,6 +120,7 @@ const refused: [object, RegExp][] = [
     { listen: '0', advertise: 'http://x' },
     /^Setting advertise is .*, expected the name or the address of a host/,
   ],
+  [{ listen: '0', advertise: 'a:b' }, /^Setting advertise is .* without a port/],
   [{ listen: '0', advertise: 'x:7077' }, /^Setting advertise is .* without a port/],
   [{ listen: '0', minNodes: -1 }, /^Setting minNodes is -1, expected a whole number from 0 to 1024/],
   [{ listen: '0', patience: '600' }, /^Setting patience is "600", expected a duration such as '90s'/],
