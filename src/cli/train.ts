@@ -194,7 +194,9 @@ export const trainCommand: CommandModule<object, Arguments> = {
   handler: async argv => {
     const options = toOptions(argv);
     if (options.listen !== undefined) collectLess();
-    if (options.listen !== undefined && argv.quiet && options.joinFile === undefined) {
+    // A resumed run at its old port has the join line that its agents know.
+    const isTold = !argv.quiet || argv.json || options.joinFile !== undefined || options.resume !== undefined;
+    if (options.listen !== undefined && !isTold) {
       throw new LockstepError(
         'LOCKSTEP_USAGE',
         'With --quiet nobody would be told the join line: say with --join-file where it is to be written.',

@@ -313,7 +313,8 @@ function warnings(
         'a larger batch or a smaller leaf gives more lanes (and other bits).',
     );
   }
-  if (typeof fault?.thread === 'number' && fault.thread >= Math.max(1, threads)) {
+  if (fault && threads === 0) found.push('There is a fault to inject, and no thread here that could fail.');
+  else if (typeof fault?.thread === 'number' && fault.thread >= threads) {
     found.push(`The fault to inject names thread ${fault.thread}; there are threads 0 to ${threads - 1}.`);
   }
   return found;

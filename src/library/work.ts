@@ -13,6 +13,7 @@ import { parseSettings, path, wholeNumber, workersSchema } from '../shared/setti
 import { runAgent, type AgentResult, type AgentStatus } from '../worker/agent.js';
 import { MOST_FRAME_BYTES } from '../worker/agent-job.js';
 import { connect } from '../worker/connect.js';
+import { computesInOwnThread } from '../worker/crew.js';
 import { F32_PROFILE } from '../worker/engines/engine.js';
 import { checkNumerics } from '../worker/numerics-check.js';
 import { createAgentNode } from '../worker/pool.js';
@@ -24,7 +25,8 @@ export interface WorkOptions {
   readonly workers?: number | 'auto' | undefined;
   /**
    * Whether the calling thread may compute where `workers` is 1: a step is then shorter by what handing over takes, and
-   * the caller's event loop blocked for a leaf at a time. Not where a leaf takes more than 50 ms.
+   * the caller's event loop blocked for some milliseconds, or a leaf, at a time. Not where a leaf takes more than 50 ms,
+   * nor with a fault to inject.
    */
   readonly mayBlock?: boolean | undefined;
   /** Names the node on the coordinator's side: letters, digits, dots, dashes and underscores. By default the host's. */
@@ -50,8 +52,6 @@ export const workDefaults = { cacheBytes: DEFAULT_CACHE_BYTES, retryMs: 600_000 
 
 /** An attempt to connect that takes longer has failed. */
 const CONNECT_TIMEOUT_MS = 10_000;
-/** A leaf that takes longer is not computed by the thread that speaks with the coordinator. */
-const MOST_BLOCKED_MS = 50;
 const nameExpected = 'up to 100 letters, digits, dots, dashes and underscores';
 
 const optionsSchema = v.strictObject({
@@ -111,7 +111,7 @@ export async function work(joinLine: string, options: WorkOptions = {}): Promise
       return createAgentNode({
         job,
         threads,
-        inThisThread: mayBlock && threads === 1 && fault === undefined && leafMs <= MOST_BLOCKED_MS,
+        inThisThread: computesInOwnThread({ mayBlock, threads, fault, leafMs }),
         cores,
         clock,
         name: `node ${name}`,

@@ -59,7 +59,8 @@ export function parseJoin(line: string): Join {
   const address = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d+))?$/.exec(rest.slice(split + 1));
   if (address === null) fail('its address is not host:port, or [host]:port for an IPv6 host');
   const [, bracketed, plain, portText] = address;
-  if (bracketed !== undefined && !isIPv6(bracketed)) fail('what is in brackets is no IPv6 address');
+  if (bracketed !== undefined && (!isIPv6(bracketed) || bracketed.includes('%')))
+    fail('what is in brackets is no IPv6 address');
   const host = bracketed ?? plain;
   if (bracketed === undefined && !/^[\w.-]+$/.test(host)) fail('its host is no name and no address');
   const port = Number(portText);

@@ -26,7 +26,8 @@ export const listenSettingsSchema = v.strictObject({
   advertise: v.optional(
     v.pipe(
       v.string(hostForm),
-      v.check(text => isIPv6(text) || /^[\w-]+(\.[\w-]+)*\.?$/.test(text), hostForm),
+      v.regex(/^[\w.:-]+$/, hostForm),
+      v.check(text => isIPv6(text) || (!text.includes(':') && URL.canParse(`ws://${text}`)), hostForm),
     ),
   ),
   /** Remote nodes that must be there before the first step. */

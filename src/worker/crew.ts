@@ -37,8 +37,10 @@ const HUNG_TICKS = 20;
 const START_TICKS = 240;
 /** Losses in a row, with no step or evaluation finished in between, that end the run. */
 const LOSS_LIMIT = 5;
-/** Who asks is kept from everything else for so long, or for one leaf if that takes longer. */
+/** Who asks is kept from everything else for so long, and to the end of the leaf that is then at work. */
 const BREATH_MS = 5;
+/** A leaf that takes longer is not computed by the thread that speaks with others. */
+const MOST_BLOCKED_MS = 50;
 
 export interface Crew {
   open(): Promise<void>;
@@ -73,19 +75,51 @@ function writeCommand(words: Int32Array, kind: number, setArguments: () => void)
 
 const closedError = (): Error => new Error('The pool was closed while it was at work.');
 
-/** The thread that asks does all itself. That saves handing over, and blocks it for a leaf at a time. */
+function diesError(text: string, cause: unknown): LockstepError {
+  return new LockstepError(
+    'LOCKSTEP_THREAD_DIES',
+    `${LOSS_LIMIT} worker threads were lost in a row without a step being finished; the last was ${text}. ` +
+      'If memory is short, use fewer workers.',
+    { cause },
+  );
+}
+
+function phaseName(phase: number): LostThread['phase'] {
+  return phase === IDLE_PHASE ? 'idle' : phases[phase - 1];
+}
+
+/** Whether an agent's node is an `OwnThread`. */
+export function computesInOwnThread(node: {
+  readonly mayBlock: boolean;
+  readonly threads: number;
+  readonly fault: Fault | undefined;
+  /** What a leaf took. */
+  readonly leafMs: number;
+}): boolean {
+  const { mayBlock, threads, fault, leafMs } = node;
+  return mayBlock && threads === 1 && fault === undefined && leafMs <= MOST_BLOCKED_MS;
+}
+
+/**
+ * The thread that asks does all itself. That saves handing over, and blocks it for a leaf at a time. An exception counts
+ * as the loss of a thread; one that hangs is not found here.
+ */
 export class OwnThread implements Crew {
   readonly #task: CrewTask;
-  readonly #clock: Clock;
-  readonly #words: Int32Array;
+  readonly #options: CrewOptions;
+  readonly #views: Views;
   #execute: Executor | undefined;
-  #breathedMs = 0;
+  #atWork: Promise<void> | undefined;
+  /** When everything else had its turn. */
+  #breathedMs = -Infinity;
+  #isTurnAwaited = false;
+  #lossesInARow = 0;
   #isClosed = false;
 
-  constructor(task: CrewTask, clock: Clock) {
+  constructor(task: CrewTask, options: CrewOptions) {
     this.#task = task;
-    this.#clock = clock;
-    this.#words = viewMemory(task.memory, task.layout, task.plan).control;
+    this.#options = options;
+    this.#views = viewMemory(task.memory, task.layout, task.plan);
   }
 
   async open(): Promise<void> {
@@ -94,23 +128,58 @@ export class OwnThread implements Crew {
 
   async perform(kind: number, setArguments: () => void): Promise<void> {
     if (this.#isClosed) throw closedError();
-    writeCommand(this.#words, kind, setArguments);
-    this.#breathedMs = this.#clock.nowMs();
-    await this.#execute!(kind);
+    writeCommand(this.#views.control, kind, setArguments);
+    this.#awaitTurn();
+    this.#atWork = this.#execute!(kind);
+    try {
+      await this.#atWork;
+    } catch (error) {
+      await this.#onLost(error);
+    }
     if (this.#isClosed) throw closedError();
   }
 
-  async #breathe(): Promise<void> {
-    if (this.#clock.nowMs() - this.#breathedMs < BREATH_MS) return;
-    await new Promise<void>(resolve => afterInput(resolve));
-    this.#breathedMs = this.#clock.nowMs();
+  /** Notes when everything else has its turn. Several commands may follow one another before. */
+  #awaitTurn(): void {
+    if (this.#isTurnAwaited) return;
+    this.#isTurnAwaited = true;
+    // Whatever ran before this command had its turn in the one that ends here.
+    this.#breathedMs = this.#options.clock.nowMs();
+    afterInput(() => {
+      this.#isTurnAwaited = false;
+    });
   }
 
-  noteProgress(): void {}
+  async #breathe(): Promise<void> {
+    if (this.#options.clock.nowMs() - this.#breathedMs < BREATH_MS) return;
+    await new Promise<void>(resolve => afterInput(resolve));
+    this.#breathedMs = this.#options.clock.nowMs();
+  }
+
+  async #onLost(error: unknown): Promise<void> {
+    const { control: words, threads } = this.#views;
+    const text = messageOf(error);
+    // Its command is to be given again.
+    stopAll(words);
+    if (this.#isClosed) return;
+    this.#options.onThreadLost({
+      step: words[control.published],
+      thread: 0,
+      reason: text,
+      phase: phaseName(threads[0].words[threadWord.phase]),
+    });
+    if (++this.#lossesInARow >= LOSS_LIMIT) throw diesError(`the main thread's own work: ${text}`, error);
+    await this.open();
+  }
+
+  noteProgress(): void {
+    this.#lossesInARow = 0;
+  }
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    stopAll(this.#words);
+    stopAll(this.#views.control);
+    await this.#atWork?.catch(() => {});
   }
 }
 
@@ -289,16 +358,9 @@ export class ThreadCrew implements Crew {
       step: this.#views.control[control.published],
       thread,
       reason: text,
-      phase: worker === undefined ? 'start' : phase === IDLE_PHASE ? 'idle' : phases[phase - 1],
+      phase: worker === undefined ? 'start' : phaseName(phase),
     });
-    if (this.#lossesInARow >= LOSS_LIMIT) {
-      this.#fatal = new LockstepError(
-        'LOCKSTEP_THREAD_DIES',
-        `${LOSS_LIMIT} worker threads were lost in a row without a step being finished; ` +
-          `the last was thread ${thread}: ${text}. If memory is short, use fewer workers.`,
-        { cause: reason },
-      );
-    }
+    if (this.#lossesInARow >= LOSS_LIMIT) this.#fatal = diesError(`thread ${thread}: ${text}`, reason);
     slot.isGone = true;
     this.#look();
   }

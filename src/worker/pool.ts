@@ -137,7 +137,7 @@ class Pool implements LocalNode, AgentNode {
     plan: MemoryPlan,
     { inThisThread = false, optimizer }: { inThisThread?: boolean; optimizer?: OptimizerConfig },
   ) {
-    const { job, threads, cores, clock } = options;
+    const { job, threads, cores } = options;
     const { samples, seed, batch, leaf } = job;
     const layout = planMemory(plan);
     const memory = createMemory(layout);
@@ -148,7 +148,7 @@ class Pool implements LocalNode, AgentNode {
     this.#schedule = new Schedule({ samples: samples.train, seed, batch, leaf });
     const spinMs = threads <= cores ? SPIN_MS : 0;
     const task = { memory, kernelModule: loadKernelModule(), layout, plan, job, optimizer, spinMs };
-    this.#crew = inThisThread ? new OwnThread(task, clock) : new ThreadCrew(task, options);
+    this.#crew = inThisThread ? new OwnThread(task, options) : new ThreadCrew(task, options);
   }
 
   open(): Promise<void> {

@@ -61,7 +61,7 @@ export type ThreadMessage =
   | { readonly type: 'ready'; readonly threadId: number }
   | { readonly type: 'parked'; readonly command: number };
 
-/** Samples in a leaf of kind `evaluate`: its result does not depend on this. */
+/** The most samples in a leaf of kind `evaluate`: its result does not depend on this. */
 const EVALUATION_LEAF = 256;
 
 /** Executes the command that lies in the memory, together with the other threads. */
@@ -81,6 +81,8 @@ export async function createExecutor(task: ExecutorTask, breathe?: () => Promise
   const blocks = blockCount(model.parameterCount);
   const fromBlock = Math.floor((thread * blocks) / threads);
   const toBlock = Math.floor(((thread + 1) * blocks) / threads);
+  // Where others wait between leaves, none takes longer than one of training.
+  const evaluationLeaf = breathe ? Math.min(EVALUATION_LEAF, leaf) : EVALUATION_LEAF;
   const engine = await createEngine();
   let fault = task.fault;
   /** Up to here this thread's time is charged. */
@@ -419,9 +421,9 @@ export async function createExecutor(task: ExecutorTask, breathe?: () => Promise
     own.numbers[threadNumber.lossSum] = 0;
     own.numbers[threadNumber.correct] = 0;
     while (!isStopped() && Atomics.load(words, control.cut) === 0) {
-      const from = Atomics.add(words, control.nextLeaf, EVALUATION_LEAF);
+      const from = Atomics.add(words, control.nextLeaf, evaluationLeaf);
       if (from >= end) break;
-      const length = Math.min(EVALUATION_LEAF, end - from);
+      const length = Math.min(evaluationLeaf, end - from);
       const positions = Uint32Array.from({ length }, (_, i) => from + i);
       const { classes } = model;
       const logits = keepsLogits

@@ -23,6 +23,7 @@ import { initialBetaPowers } from '#dist/shared/optimizer.js';
 import { datasetOrder } from '#dist/shared/schedule.js';
 import type { Job } from '#dist/shared/settings.js';
 import { shardBytes, shardsOf } from '#dist/shared/shards.js';
+import { computesInOwnThread } from '#dist/worker/crew.js';
 import { control } from '#dist/worker/memory.js';
 import { createAgentNode, type AgentNodeOptions } from '#dist/worker/pool.js';
 import { assertSameBits } from '../support/bits.js';
@@ -339,11 +340,68 @@ test('who computes in its own thread breathes between leaves, and ends early whe
   setImmediate(count);
   const whole = { from: 0, to: job.lanes };
   await agent.compute(task, whole);
-  isOver = true;
   assert.ok(turns >= job.lanes, `${turns} turns of the event loop in ${job.lanes} leaves`);
+  turns = 0;
+  const { samples } = await agent.compute({ kind: 'evaluate', set: 'test', step: 2 }, whole);
+  const leaves = Math.ceil(samples / job.bits.leaf);
+  assert.ok(turns >= leaves, `${turns} turns in ${leaves} leaves of an evaluation`);
+  turns = 0;
   const rejected = assert.rejects(agent.compute(task, whole), /closed while it was at work/);
   await agent.close();
   await rejected;
+  isOver = true;
+  assert.ok(turns < job.lanes, 'all leaves were computed after it was closed');
+});
+
+for (const [errors, end] of [
+  [2, 'is computed again'],
+  [5, 'ends the node'],
+] as const) {
+  test(`what throws ${errors} times in a thread of its own ${end}`, async () => {
+    let left = 0;
+    // The clock is looked at between leaves.
+    const nowMs = (): number => {
+      if (left-- > 0 && left % 2 === 0) throw new Error('thrown');
+      return systemClock.nowMs();
+    };
+    const lost: LostThread[] = [];
+    const agent = await createTinyAgent(job, dataset, {
+      ...ownThread,
+      clock: { ...systemClock, nowMs },
+      onThreadLost: one => lost.push(one),
+    });
+    try {
+      fill(agent, dataset);
+      agent.setWeights(2, initialState(job).bank.weights.subarray(0, job.model.parameterCount));
+      const task = { kind: 'gradient', set: 'train', step: 2 } as const;
+      const whole = { from: 0, to: job.lanes };
+      const expected = (await agent.compute(task, whole)).gradient.slice();
+      left = 2 * errors;
+      const computing = agent.compute(task, whole);
+      if (errors === 2) assert.deepEqual((await computing).gradient, expected);
+      else
+        await assert.rejects(computing, {
+          code: 'LOCKSTEP_THREAD_DIES',
+          message: /5 worker threads .* thrown/,
+        });
+      const told = { step: 2, thread: 0, reason: 'thrown', phase: 'leaf' };
+      assert.deepEqual(
+        lost,
+        Array.from({ length: errors }, () => told),
+      );
+    } finally {
+      await agent.close();
+    }
+  });
+}
+
+test('an agent computes in its own thread if it may, has one, and its leaves are short', () => {
+  const node = { mayBlock: true, threads: 1, fault: undefined, leafMs: 50 };
+  const fault = { kind: 'exit', thread: 0, step: 1, phase: 'leaf', times: 1 } as const;
+  assert.equal(computesInOwnThread(node), true);
+  for (const other of [{ mayBlock: false }, { threads: 2 }, { fault }, { leafMs: 51 }]) {
+    assert.equal(computesInOwnThread({ ...node, ...other }), false, JSON.stringify(other));
+  }
 });
 
 test('a shard of the wrong size, or beyond its set, is refused', async () => {
