@@ -14,7 +14,7 @@ import {
 import { openOutput, type Output } from '../report/output.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { flagOf } from '../shared/format.js';
-import { defaults, engineNames } from '../shared/settings.js';
+import { defaults, threadEngineNames } from '../shared/settings.js';
 import {
   integer,
   jsonFlag,
@@ -46,7 +46,7 @@ export const benchFlags = {
     defaultDescription: 'at least 8 lanes',
   },
   engine: {
-    choices: engineNames,
+    choices: threadEngineNames,
     requiresArg: true,
     describe: 'What computes',
     defaultDescription: benchDefaults.engine,

@@ -148,6 +148,10 @@ export const trainFlags = {
     describe: 'Write the join line, which holds the key, to this file and tell it nowhere else',
   },
   insecure: { type: 'boolean', describe: 'Encrypt nothing between the machines' },
+  mixed: {
+    type: 'boolean',
+    describe: 'Let nodes of other engines, versions and devices compute too: nobody can reproduce the run',
+  },
   audit: {
     type: 'number',
     requiresArg: true,
@@ -223,7 +227,7 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
   const { model, maxSteps, weightDecay, lrSchedule, data, labelOffset } = argv;
   const { out, checkpointEvery, resume, config } = argv;
   const { epochs, batch, leaf, optimizer, lr, momentum, nesterov, warmup, seed, engine } = argv;
-  const { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, audit } = argv;
+  const { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, mixed, audit } = argv;
   const injected = process.env['LOCKSTEP_INJECT'];
   const chosen = {
     model,
@@ -253,6 +257,7 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
     keyFile,
     joinFile,
     insecure,
+    mixed,
     audit,
   };
   return {

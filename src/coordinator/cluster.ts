@@ -44,6 +44,7 @@ import {
   type NodeView,
 } from './ledger.js';
 import { OWN, Planner, type Share } from './planner.js';
+import { differenceOf, type Check } from './reference.js';
 import { protocolError, RemoteNode, type RemoteNodeHost } from './remote-node.js';
 
 export interface ClusterOptions {
@@ -64,8 +65,8 @@ export interface ClusterOptions {
   readonly audit: number;
   /** How long to wait while nobody computes. */
   readonly patienceMs: number;
-  /** The digests that the known leaves must have; a node's own are kept where there are none. */
-  readonly reference: (digests: readonly string[]) => Promise<readonly string[]>;
+  /** What a node's check must give; its own is kept where there is none. Undefined where arithmetics may be mixed. */
+  readonly reference: ((ofNode: Check) => Promise<Check>) | undefined;
   readonly clock: Clock;
   /** From 0 to below 1. */
   readonly random: () => number;
@@ -200,8 +201,8 @@ export class Cluster implements TrainingNode {
         return shardFrame(index);
       },
       nowMs: () => clock.nowMs(),
-      onChecked: (node, digests) => {
-        this.#admit(node, digests).catch((error: unknown) => this.#fail(error));
+      onChecked: (node, check) => {
+        this.#admit(node, check).catch((error: unknown) => this.#fail(error));
       },
       onPrepared: node => this.#onPrepared(node),
       onSum: (node, message) => this.#onRemoteSum(node, message),
@@ -557,7 +558,8 @@ export class Cluster implements TrainingNode {
 
   #tell(named: Named, sums: Sums, addTo: Told['addTo']): void {
     const told = { ...sums, node: named.node, addTo };
-    const digest = isContested(this.#ledger, named) ? this.#digestOf(told) : undefined;
+    const isCompared = isContested(this.#ledger, named) && this.#options.reference !== undefined;
+    const digest = isCompared ? this.#digestOf(told) : undefined;
     this.#advance({ type: 'sum', ...named, digest }, told);
   }
 
@@ -620,14 +622,15 @@ export class Cluster implements TrainingNode {
     });
   }
 
-  async #admit(node: RemoteNode, digests: readonly string[]): Promise<void> {
-    const reference = await this.#options.reference(digests);
+  async #admit(node: RemoteNode, check: Check): Promise<void> {
+    const wanted = await this.#options.reference?.(check);
     if (node.phase !== 'checking') return;
-    if (reference.some((digest, i) => digest !== digests[i])) {
-      const text =
-        `The known leaves have other bits on ${labelOf(node.name, node.id)} than in this run: its engine, processor or version of ` +
-        'lockstep computes otherwise, and the run would not be reproducible.';
-      return node.end('LOCKSTEP_PROFILE', text);
+    if (wanted) {
+      const difference = differenceOf(check, wanted);
+      if (difference !== undefined) {
+        const text = `${labelOf(node.name, node.id)} ${difference}: the run would not be reproducible (--mixed allows that).`;
+        return node.end('LOCKSTEP_PROFILE', text);
+      }
     }
     node.admit();
     const { id, name, threads, connection } = node;

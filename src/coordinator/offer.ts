@@ -20,6 +20,8 @@ export interface Offer {
 }
 
 export interface OfferOptions {
+  /** Whether nodes of other arithmetics may compute too. */
+  readonly isMixed?: boolean;
   /** Of encoded shards, kept for the next node that asks. */
   readonly keptBytes?: number;
   /** Other slices of the dataset than it usually has. */
@@ -31,7 +33,7 @@ export function offerOf(
   job: Job,
   dataset: Dataset,
   incarnation: string,
-  { keptBytes = KEPT_BYTES, shards = shardsOf(dataset) }: OfferOptions = {},
+  { keptBytes = KEPT_BYTES, shards = shardsOf(dataset), isMixed = false }: OfferOptions = {},
 ): Offer {
   const { model, normalization, samples, batch, leaf, seed, engine, profile } = leafJobOf(job, dataset);
   const order = datasetOrder(dataset.digest, dataset.train.labels.length);
@@ -49,6 +51,7 @@ export function offerOf(
     seed,
     engine,
     profile,
+    isMixed,
     dataset: { name: plainText(dataset.name, MOST_NAME), digest: dataset.digest },
     shards: shards.map(({ set, from, samples: count, sha256 }) => ({ set, from, samples: count, sha256 })),
   });

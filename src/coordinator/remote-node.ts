@@ -10,6 +10,7 @@ import { MOST_FETCHES, PROTOCOL_VERSION, type MessageOf, type ToCoordinator } fr
 import type { Lanes, Task } from '../shared/node.js';
 import { blend, isWithin, type SpeedMeter } from './assignment.js';
 import { meterOf, type Member } from './planner.js';
+import type { Check } from './reference.js';
 
 /** What the protocol of a connection needs of its surroundings. */
 export interface RemoteNodeHost {
@@ -21,7 +22,7 @@ export interface RemoteNodeHost {
   readonly shardFrame: (index: number) => Uint8Array;
   readonly nowMs: () => number;
   /** Its known leaves are to be compared; `admit` or `end` follows. */
-  readonly onChecked: (node: RemoteNode, digests: readonly string[]) => void;
+  readonly onChecked: (node: RemoteNode, check: Check) => void;
   readonly onPrepared: (node: RemoteNode) => void;
   readonly onSum: (node: RemoteNode, message: MessageOf<'sum'>) => void;
   readonly onBadLeaf: (node: RemoteNode, message: MessageOf<'bad-leaf'>) => void;
@@ -216,7 +217,7 @@ export class RemoteNode implements Member {
         return this.#onHello(message);
       case 'checked':
         this.leafMs = message.leafMs;
-        return this.#host.onChecked(this, message.digests);
+        return this.#host.onChecked(this, { profile: message.profile, digests: message.digests });
       case 'prepared':
         if (message.plan !== this.#planNumber || !this.planned) return;
         this.holds = this.planned;

@@ -26,6 +26,8 @@ import {
   workersSchema,
   type Job,
   type TrainSettings,
+  oneOf,
+  threadEngineNames,
 } from '../shared/settings.js';
 import { F32_PROFILE } from '../worker/engines/engine.js';
 import { createPool } from '../worker/pool.js';
@@ -41,7 +43,7 @@ import {
   type TimeName,
 } from './scaling.js';
 
-const { model, batch, engine } = trainSettingsSchema.entries;
+const { model, batch } = trainSettingsSchema.entries;
 
 function listOf<const Schema extends v.GenericSchema>(item: Schema) {
   const expected = 'a list that is not empty';
@@ -58,7 +60,7 @@ const benchSettingsSchema = v.strictObject({
   /** By default what `train` takes; so is the leaf, for every batch. */
   batch: v.optional(listOf(batch)),
   leaf: v.optional(listOf(wholeNumber(1))),
-  engine,
+  engine: oneOf(threadEngineNames),
   repetitions: wholeNumber(1, 1000),
   /** Training before anything is measured: kernels get faster while the compiler tiers up. */
   warmUpMs: wholeNumber(0, 600_000),

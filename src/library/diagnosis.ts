@@ -1,6 +1,6 @@
 // What is good and what is missing on a machine: judged from facts alone.
 
-import { engineNames, type EngineName } from '../shared/settings.js';
+import { threadEngineNames, type ThreadEngineName } from '../shared/settings.js';
 
 export interface Check {
   readonly name: string;
@@ -24,7 +24,9 @@ export interface Facts {
   /** About what a training with the defaults takes. */
   readonly neededMemoryBytes: number;
   /** Why an engine is missing. */
-  readonly engineProblems: Readonly<Record<EngineName, string | undefined>>;
+  readonly engineProblems: Readonly<Record<ThreadEngineName, string | undefined>>;
+  /** Where the engine `tensorflow` would come from, and what a process of it takes; undefined if it is not installed. */
+  readonly tensorflow: string | undefined;
   /** The folder under which runs are made, or the nearest above it that is there. */
   readonly disk: { readonly dir: string; readonly freeBytes: number; readonly problem?: string };
   readonly mnist: { readonly digest: string } | { readonly problem: string };
@@ -59,7 +61,13 @@ export function diagnose(facts: Facts): Check[] {
       },
     ),
     memoryCheck(facts),
-    ...engineNames.map(name => engineCheck(name, facts.engineProblems[name])),
+    ...threadEngineNames.map(name => engineCheck(name, facts.engineProblems[name])),
+    // Nobody lacks it who has not asked for it.
+    {
+      name: 'engine tensorflow',
+      status: 'ok',
+      found: facts.tensorflow ?? 'not installed; lockstep setup tensorflow gets it',
+    },
     diskCheck(facts.disk),
     verdict(
       'MNIST',
@@ -99,7 +107,7 @@ function memoryCheck({ freeMemoryBytes, totalMemoryBytes, neededMemoryBytes }: F
 }
 
 /** The defaults need one engine only. */
-function engineCheck(name: EngineName, problem: string | undefined): Check {
+function engineCheck(name: ThreadEngineName, problem: string | undefined): Check {
   return verdict(`engine ${name}`, problem ?? 'available', problem !== undefined, {
     badStatus: name === 'wasm' ? 'failed' : 'warning',
     advice:

@@ -9,13 +9,14 @@ import { loadMnist, mnistClasses, mnistShape } from '../coordinator/mnist.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { compileModel } from '../shared/model.js';
 import { presetSpec } from '../shared/presets.js';
-import { engineNames, parseSettings, path, type EngineName } from '../shared/settings.js';
+import { threadEngineNames, parseSettings, path, type ThreadEngineName } from '../shared/settings.js';
 import { engineProblem } from '../worker/engines/availability.js';
 import { hasSharedMemory, hasSimd } from '../worker/features.js';
 import { planMemory } from '../worker/memory.js';
 import { diagnose, judgeSelfTest, type Check, type Facts, type SelfTest } from './diagnosis.js';
 import { readPackage } from './package.js';
 import { selfTestHash, selfTestSettings } from './self-test.js';
+import { tensorflowRuntimes } from './tensorflow.js';
 import { train } from './train.js';
 
 export interface DoctorOptions {
@@ -79,7 +80,7 @@ export async function doctor(options: DoctorOptions = {}): Promise<DoctorReport>
 async function gather(runsDir: string, supportedNode: string): Promise<Facts> {
   const cores = availableParallelism();
   const problems = await Promise.all(
-    engineNames.map(async name => [name, await engineProblem(name)] as const),
+    threadEngineNames.map(async name => [name, await engineProblem(name)] as const),
   );
   return {
     nodeVersion: process.version,
@@ -93,7 +94,8 @@ async function gather(runsDir: string, supportedNode: string): Promise<Facts> {
     totalMemoryBytes: Math.min(totalmem(), process.constrainedMemory() || Infinity),
     neededMemoryBytes: neededMemoryBytes(cores),
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- fromEntries loses the key types
-    engineProblems: Object.fromEntries(problems) as Record<EngineName, string | undefined>,
+    engineProblems: Object.fromEntries(problems) as Record<ThreadEngineName, string | undefined>,
+    tensorflow: lookForTensorflow(),
     disk: lookAtDisk(existingFolder(runsDir)),
     mnist: lookAtMnist(),
   };
@@ -105,6 +107,14 @@ function neededMemoryBytes(threads: number): number {
   const samples = { train: 60_000, test: 10_000 };
   const { totalBytes, datasetBytes } = planMemory({ model, threads, leaf: 16, samples });
   return totalBytes + datasetBytes + (96 + 16 * threads) * 1_048_576;
+}
+
+function lookForTensorflow(): string | undefined {
+  const [best] = tensorflowRuntimes();
+  return (
+    best &&
+    `${best.name}, ${best.isGpu ? 'for GPUs' : 'for the CPU'}, ${best.source === 'setup' ? 'set up' : 'as installed'}`
+  );
 }
 
 function lookAtDisk(dir: string): Facts['disk'] {

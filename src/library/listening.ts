@@ -5,7 +5,7 @@ import { Cluster } from '../coordinator/cluster.js';
 import { writeJoinFile } from '../coordinator/join-file.js';
 import { runKey, type RunKey } from '../coordinator/key-file.js';
 import { offerOf } from '../coordinator/offer.js';
-import { referenceOf } from '../coordinator/reference.js';
+import { referenceOf, type Check } from '../coordinator/reference.js';
 import { Refusals } from '../coordinator/refusals.js';
 import { startServer, type Door } from '../coordinator/server.js';
 import { afterInput, type Clock } from '../shared/clock.js';
@@ -76,7 +76,7 @@ export async function openCluster(parts: ClusterParts): Promise<OpenCluster> {
       else parts.emit(event);
     };
     const incarnation = Buffer.from(systemRandom(8)).toString('hex');
-    const offer = offerOf(job, dataset, incarnation);
+    const offer = offerOf(job, dataset, incarnation, { isMixed: listening.isMixed });
     const frames = largestFrames(job.model, offer.largestShardBytes);
     const nodes = (cluster = new Cluster({
       job,
@@ -88,7 +88,7 @@ export async function openCluster(parts: ClusterParts): Promise<OpenCluster> {
       maxFrameBytes: frames.toCoordinator,
       audit,
       patienceMs,
-      reference: referenceIn(parts),
+      reference: listening.isMixed ? undefined : referenceIn(parts),
       clock,
       random: systemFraction,
       afterInput,
@@ -165,12 +165,12 @@ async function gather(cluster: Cluster, { listening, own, clock, onGiveUp }: Clu
 
 /** Where the reference itself cannot be had, nobody is let in, and the run ends. */
 function referenceIn({ runDir, job, dataset, clock, onGiveUp }: ClusterParts) {
-  const digestsOf = referenceOf(runDir, async () => {
-    return (await checkNumerics(leafJobOf(job, dataset), { clock })).digests;
-  });
-  return async (ofNode: readonly string[]): Promise<readonly string[]> => {
+  const computeOwn = () => checkNumerics(leafJobOf(job, dataset), { clock });
+  const isOwn = job.settings.engine !== 'tensorflow';
+  const wanted = referenceOf(runDir, isOwn ? computeOwn : undefined);
+  return async (ofNode: Check): Promise<Check> => {
     try {
-      return await digestsOf(ofNode);
+      return await wanted(ofNode);
     } catch (error) {
       if (!(error instanceof LockstepError)) throw error;
       onGiveUp(error);

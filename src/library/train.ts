@@ -89,8 +89,9 @@ async function trainJob(
   if (resume !== undefined && typeof resume !== 'string') {
     throw new LockstepError('LOCKSTEP_BAD_SETTING', `Setting resume is ${String(resume)}, expected a path.`);
   }
-  const { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, audit, ...settings } = options;
-  const given = { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, audit };
+  const { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, mixed, audit, ...settings } =
+    options;
+  const given = { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, mixed, audit };
   const listening = resolveListening(given);
   const chosen = { settings, content, listening };
   const damaged: string[] = [];

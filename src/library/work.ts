@@ -9,7 +9,7 @@ import { withoutUndefined } from '../shared/format.js';
 import { parseJoin } from '../shared/join.js';
 import type { LeafJob, Numerics } from '../shared/leaf-job.js';
 import { systemFraction, systemRandom } from '../shared/random.js';
-import { parseSettings, path, wholeNumber, workersSchema } from '../shared/settings.js';
+import { parseSettings, path, threadEngineNames, wholeNumber, workersSchema } from '../shared/settings.js';
 import { runAgent, type AgentResult, type AgentStatus } from '../worker/agent.js';
 import { MOST_FRAME_BYTES } from '../worker/agent-job.js';
 import { connect } from '../worker/connect.js';
@@ -104,7 +104,7 @@ export async function work(joinLine: string, options: WorkOptions = {}): Promise
     name,
     threads,
     version: readPackage().version,
-    profile: F32_PROFILE,
+    engines: threadEngineNames.map(engine => ({ engine, profile: F32_PROFILE })),
     retryMs,
     createNode: async job => {
       const { leafMs } = await check(job);

@@ -13,12 +13,16 @@ export interface LeafJob {
   readonly leaf: number;
   readonly seed: number;
   readonly engine: EngineName;
-  /** The arithmetic that the run's bits are made with; the engine must have it. */
+  /**
+   * The arithmetic that the run's bits are made with; the engine must have it. That of `tensorflow` is not wholly known
+   * before a node has named its own, see `Numerics`.
+   */
   readonly profile: string;
 }
 
-/** What a node shows of its arithmetic before it computes for a run: the bits of known leaves. */
+/** What a node shows of its arithmetic before it computes for a run: its name, and the bits of known leaves. */
 export interface Numerics {
+  readonly profile: string;
   /** Of a full leaf, a short one, and the full one again: 16 hexadecimal digits each. */
   readonly digests: readonly [string, string, string];
   /** What the last of them took, on one thread. */

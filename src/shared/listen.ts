@@ -45,6 +45,8 @@ export const listenSettingsSchema = v.strictObject({
   joinFile: v.optional(path),
   /** Without encryption. */
   insecure: v.optional(v.boolean('true or false')),
+  /** Whether nodes may compute in other arithmetics than the run's, so that nobody can reproduce it. */
+  mixed: v.optional(v.boolean('true or false')),
   /** The share of leases that two nodes compute. */
   audit: v.optional(v.pipe(v.number(share), v.minValue(0, share), v.maxValue(1, share))),
 });
@@ -61,6 +63,7 @@ export interface Listening {
   readonly keyFile: string | undefined;
   readonly joinFile: string | undefined;
   readonly isInsecure: boolean;
+  readonly isMixed: boolean;
   readonly audit: number;
 }
 
@@ -79,9 +82,25 @@ export function resolveListening(chosen: ListenSettings): Listening | undefined 
       `Setting ${others[0][0]} is of remote nodes, and nobody listens for them: set listen as well.`,
     );
   }
-  const { advertise, minNodes = 0, keyFile, joinFile, insecure = false, audit = 0.001 } = rest;
+  const { advertise, minNodes = 0, keyFile, joinFile, insecure = false, mixed = false, audit = 0.001 } = rest;
   const patienceMs = patience === undefined ? Infinity : parseDuration(patience)!;
-  return { ...address, advertise, minNodes, patienceMs, keyFile, joinFile, isInsecure: insecure, audit };
+  if (mixed && rest.audit !== undefined && rest.audit > 0) {
+    throw new LockstepError(
+      'LOCKSTEP_BAD_SETTING',
+      'Setting audit compares the sums of nodes, which differ where arithmetics are mixed: leave out mixed or audit.',
+    );
+  }
+  return {
+    ...address,
+    advertise,
+    minNodes,
+    patienceMs,
+    keyFile,
+    joinFile,
+    isInsecure: insecure,
+    isMixed: mixed,
+    audit: mixed ? 0 : audit,
+  };
 }
 
 /** Undefined if the text is neither a port nor an address with one. */

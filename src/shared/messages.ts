@@ -7,7 +7,7 @@ import { modelSpecSchema } from './model.js';
 import { engineNames, MOST_BATCH } from './settings.js';
 
 /** Raised with every change that the other side would not understand. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** The most parts of a lease, and the most shards asked for at once. */
 export const MOST_PARTS = 64;
@@ -18,6 +18,7 @@ const MOST_SHARDS = 8192;
 /** Characters of what is told to people, and of the name of a dataset. */
 const MOST_TEXT = 2000;
 export const MOST_NAME = 1000;
+const MOST_PROFILE = 300;
 
 const count = (most: number) => v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(most));
 const finite = v.pipe(v.number(), v.finite());
@@ -74,7 +75,9 @@ export const toAgentSchema = v.variant('type', [
     leaf: count(MOST_BATCH),
     seed: count(Number.MAX_SAFE_INTEGER),
     engine: v.picklist(engineNames),
-    profile: text(100),
+    profile: text(MOST_PROFILE),
+    /** Whether nodes of other arithmetics may compute too. */
+    isMixed: v.boolean(),
     dataset: v.strictObject({ name: text(MOST_NAME), digest: digest256 }),
     shards: v.pipe(v.array(shard), v.maxLength(MOST_SHARDS)),
   }),
@@ -105,9 +108,10 @@ export const toCoordinatorSchema = v.variant('type', [
     name: v.pipe(text(100), v.regex(/^[\w.-]+$/)),
     threads: v.pipe(count(4096), v.minValue(1)),
   }),
-  /** The bits of the known leaves, and what one of them takes. */
+  /** The name of the node's arithmetic, the bits of the known leaves, and what one of them takes. */
   v.strictObject({
     type: v.literal('checked'),
+    profile: text(MOST_PROFILE),
     digests: v.pipe(v.array(digest64), v.length(3)),
     leafMs: duration,
   }),

@@ -26,7 +26,7 @@ function finiteNumber(expected: string) {
   return v.pipe(v.number(expected), v.finite(expected));
 }
 
-function oneOf<const Names extends readonly string[]>(names: Names) {
+export function oneOf<const Names extends readonly string[]>(names: Names) {
   return v.picklist(names, `one of ${names.join(', ')}`);
 }
 
@@ -38,7 +38,9 @@ const checkpointEveryForm = "steps ('500'), epochs ('2epochs') or seconds ('30s'
 
 export const optimizerNames = ['sgd', 'adam', 'adamw'] as const;
 export const learningRateScheduleNames = ['constant', 'cosine', 'one-cycle'] as const;
-export const engineNames = ['wasm', 'reference'] as const;
+/** Engines of worker threads; `tensorflow` has processes of its own. */
+export const threadEngineNames = ['wasm', 'reference'] as const;
+export const engineNames = [...threadEngineNames, 'tensorflow'] as const;
 
 const modelExpected = "a preset's name, the path of a model file or a list of layers";
 export const modelNameSchema = v.pipe(v.string(modelExpected), v.minLength(1, modelExpected));
@@ -96,6 +98,7 @@ export const trainSettingsSchema = v.strictObject({
 export type TrainSettings = v.InferOutput<typeof trainSettingsSchema>;
 export type OptimizerName = (typeof optimizerNames)[number];
 export type EngineName = (typeof engineNames)[number];
+export type ThreadEngineName = (typeof threadEngineNames)[number];
 
 /** Where neither the user nor the preset says otherwise. */
 export const defaults: TrainSettings = {

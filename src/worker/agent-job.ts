@@ -10,6 +10,7 @@ import { compileModel, MOST_PARAMETERS, type Model } from '../shared/model.js';
 import type { Lanes } from '../shared/node.js';
 import { laneStart } from '../shared/schedule.js';
 import type { Shard } from '../shared/shards.js';
+import type { EngineName } from '../shared/settings.js';
 import { sizeOf } from '../shared/shape.js';
 
 /** Of the largest weights that there can be: what a connection must let through before it knows the job. */
@@ -25,13 +26,23 @@ export interface AgentJob {
   readonly maxFrameBytes: number;
 }
 
-/** @throws LOCKSTEP_PROTOCOL where the job contradicts itself */
-export function readJob(message: MessageOf<'job'>): AgentJob {
-  const { normalization, samples, batch, leaf, seed, engine, profile } = message;
+/** An engine that a node computes with, and the name of its arithmetic. */
+export interface NodeEngine {
+  readonly engine: EngineName;
+  readonly profile: string;
+}
+
+/**
+ * `engines`: those of the node, of which the first computes where arithmetics may be mixed and the run's is not among them.
+ * @throws LOCKSTEP_PROTOCOL where the job contradicts itself; LOCKSTEP_PROFILE where the node has not the run's arithmetic
+ */
+export function readJob(message: MessageOf<'job'>, engines: readonly NodeEngine[]): AgentJob {
+  const { normalization, samples, batch, leaf, seed } = message;
   if (leaf === 0 || batch === 0 || batch % leaf !== 0) {
     throw refuse(`its batch of ${batch} is no multiple of its leaf of ${leaf}`);
   }
   if (samples.train === 0) throw refuse('it has no training samples');
+  const { engine, profile } = engineFor(message, engines);
   const model = compile(message);
   const shards = message.shards.map(shard => ({
     ...shard,
@@ -46,6 +57,26 @@ export function readJob(message: MessageOf<'job'>): AgentJob {
     shards,
     maxFrameBytes: largestFrames(model, Math.max(...shards.map(({ sizeBytes }) => sizeBytes))).toAgent,
   };
+}
+
+function engineFor(job: MessageOf<'job'>, engines: readonly NodeEngine[]): NodeEngine {
+  const own = engines.find(({ engine }) => engine === job.engine) ?? (job.isMixed ? engines[0] : undefined);
+  if (!own) {
+    const advice =
+      job.engine === 'tensorflow'
+        ? 'start it with --engine tensorflow'
+        : 'start it without --engine tensorflow';
+    throw new LockstepError(
+      'LOCKSTEP_PROFILE',
+      `The run is computed with the engine ${job.engine}, and this node has ${engines[0].engine}: ${advice}.`,
+    );
+  }
+  if (own.profile === job.profile || job.isMixed) return own;
+  throw new LockstepError(
+    'LOCKSTEP_PROFILE',
+    `The run is computed in the arithmetic ${job.profile}, and this node has ${own.profile}: ` +
+      'install the same version of Lockstep on both machines.',
+  );
 }
 
 function compile({ model, shape, classes }: MessageOf<'job'>): Model {

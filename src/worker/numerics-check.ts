@@ -8,7 +8,14 @@ import type { LeafJob, Numerics } from '../shared/leaf-job.js';
 import { seedKey, streams, WORD_COUNT, wordsOf } from '../shared/philox.js';
 import type { PartSums } from '../shared/node.js';
 import { sizeOf } from '../shared/shape.js';
+import type { TensorflowPlace } from './engines/tensorflow/runtime.js';
 import { createAgentNode } from './pool.js';
+
+export interface CheckOptions {
+  readonly clock: Clock;
+  /** Where the job's engine is `tensorflow`. */
+  readonly tensorflow?: TensorflowPlace | undefined;
+}
 
 const held = new Map<string, Promise<Numerics>>();
 
@@ -16,14 +23,14 @@ const held = new Map<string, Promise<Numerics>>();
  * Computes the known leaves of a job on one thread, once in a process.
  * @throws LOCKSTEP_MEMORY, LOCKSTEP_BUILD, LOCKSTEP_THREAD_DIES
  */
-export function checkNumerics(job: LeafJob, { clock }: { readonly clock: Clock }): Promise<Numerics> {
+export function checkNumerics(job: LeafJob, { clock, tensorflow }: CheckOptions): Promise<Numerics> {
   const { model, normalization, leaf, seed, engine, profile } = job;
   const { spec, input, classes } = model;
   const shapes = { layers: spec.layers, input, classes };
   const name = canonicalJson({ shapes, normalization, leaf, seed, engine, profile });
   const known = held.get(name);
   if (known) return known;
-  const checking = computeKnownLeaves(job, initialWeights(model, seed), clock);
+  const checking = computeKnownLeaves(job, initialWeights(model, seed), { clock, tensorflow });
   held.set(name, checking);
   checking.catch(() => held.delete(name));
   return checking;
@@ -33,7 +40,7 @@ export function checkNumerics(job: LeafJob, { clock }: { readonly clock: Clock }
 export async function computeKnownLeaves(
   job: LeafJob,
   weights: Float32Array,
-  clock: Clock,
+  { clock, tensorflow }: CheckOptions,
 ): Promise<Numerics> {
   const { model, leaf } = job;
   const { images, labels } = knownSamples(job);
@@ -44,6 +51,7 @@ export async function computeKnownLeaves(
     threads: 1,
     cores: 1,
     clock,
+    tensorflow,
     onThreadLost: () => {},
     onWarning: () => {},
   });
@@ -57,7 +65,8 @@ export async function computeKnownLeaves(
     const short = await digestOf(1);
     const startMs = clock.nowMs();
     const again = await digestOf(0);
-    return { digests: [full, short, again], leafMs: clock.nowMs() - startMs };
+    const profile = tensorflow?.profile ?? job.profile;
+    return { profile, digests: [full, short, again], leafMs: clock.nowMs() - startMs };
   } finally {
     await node.close();
   }

@@ -24,6 +24,7 @@ import { datasetOrder, laneStart, Schedule } from '../shared/schedule.js';
 import type { Job, OptimizerConfig } from '../shared/settings.js';
 import { sizeOf } from '../shared/shape.js';
 import { OwnThread, ThreadCrew, type Crew, type CrewOptions } from './crew.js';
+import type { TensorflowPlace } from './engines/tensorflow/runtime.js';
 import { loadKernelModule } from './kernels.js';
 import {
   commands,
@@ -52,6 +53,8 @@ interface ThreadOptions extends CrewOptions {
   /** Cores of the machine: threads spin at barriers only if each has one. */
   readonly cores: number;
   readonly onWarning: (message: string) => void;
+  /** Where the job's engine is `tensorflow`. */
+  readonly tensorflow?: TensorflowPlace | undefined;
 }
 
 export interface PoolOptions extends ThreadOptions {
@@ -147,7 +150,17 @@ class Pool implements LocalNode, AgentNode {
     this.#views = viewMemory(memory, layout, plan);
     this.#schedule = new Schedule({ samples: samples.train, seed, batch, leaf });
     const spinMs = threads <= cores ? SPIN_MS : 0;
-    const task = { memory, kernelModule: loadKernelModule(), layout, plan, job, optimizer, spinMs };
+    const { tensorflow } = options;
+    const task = {
+      memory,
+      kernelModule: loadKernelModule(),
+      layout,
+      plan,
+      job,
+      optimizer,
+      spinMs,
+      tensorflow,
+    };
     this.#crew = inThisThread ? new OwnThread(task, options) : new ThreadCrew(task, options);
   }
 

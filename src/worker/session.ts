@@ -19,7 +19,7 @@ import {
   type ToCoordinator,
 } from '../shared/messages.js';
 import type { Lanes } from '../shared/node.js';
-import { readJob, shardsUnder, type AgentJob } from './agent-job.js';
+import { readJob, shardsUnder, type AgentJob, type NodeEngine } from './agent-job.js';
 import type { HeldJob } from './held-job.js';
 import type { ShardCache } from './shard-cache.js';
 
@@ -57,8 +57,8 @@ export interface SessionOptions {
   readonly name: string;
   readonly threads: number;
   readonly version: string;
-  /** The arithmetic of this node. */
-  readonly profile: string;
+  /** What this node can compute with. */
+  readonly engines: readonly NodeEngine[];
   readonly cache: ShardCache;
   /** What is kept for this job, or is from now on. */
   readonly hold: (job: AgentJob) => Promise<HeldJob>;
@@ -230,23 +230,16 @@ export class Session {
   async #onJob(message: MessageOf<'job'>): Promise<void> {
     if (this.#message) throw unexpected('a second job');
     this.#message = message;
-    const { profile, onStatus, hold, clock } = this.#options;
-    const job = readJob(message);
-    if (message.profile !== profile) {
-      throw new LockstepError(
-        'LOCKSTEP_PROFILE',
-        `The run is computed in the arithmetic ${message.profile}, and this node has ${profile}: ` +
-          'install the same version of Lockstep on both machines.',
-      );
-    }
+    const { engines, onStatus, hold, clock } = this.#options;
+    const job = readJob(message, engines);
     onStatus('checking', `checking that this node computes the bits of ${message.model.name}`);
     const held = await hold(job);
     if (this.#isOver) return;
     this.#held = held;
-    const { digests, leafMs } = await held.check();
+    const { profile, digests, leafMs } = await held.check();
     if (this.#isOver) return;
     this.#joinedMs = clock.nowMs();
-    this.#send({ type: 'checked', digests: [...digests], leafMs });
+    this.#send({ type: 'checked', profile, digests: [...digests], leafMs });
     this.#showState();
   }
 

@@ -17,8 +17,9 @@ import type { Fault, Phase } from '../shared/faults.js';
 import { BLOCK_PARAMETERS, blockCount } from '../shared/hash.js';
 import type { LeafJob } from '../shared/leaf-job.js';
 import { Schedule } from '../shared/schedule.js';
-import type { OptimizerConfig } from '../shared/settings.js';
+import type { EngineName, OptimizerConfig } from '../shared/settings.js';
 import type { Engine } from './engines/engine.js';
+import type { TensorflowPlace } from './engines/tensorflow/runtime.js';
 import { createWasmEngine } from './engines/wasm.js';
 import { instantiateKernels } from './kernels.js';
 import {
@@ -50,6 +51,8 @@ export interface ExecutorTask {
   /** How long to spin at a barrier before sleeping: 0 when threads exceed cores. */
   readonly spinMs: number;
   readonly fault?: Fault;
+  /** Where the job's engine is `tensorflow`. */
+  readonly tensorflow?: TensorflowPlace | undefined;
 }
 
 export interface ThreadTask extends ExecutorTask {
@@ -99,10 +102,18 @@ export async function createExecutor(task: ExecutorTask, breathe?: () => Promise
       lossBound: lossBound(Math.max(samples.train, samples.test)),
     };
     const { scratch } = layout.threads[thread];
-    const made =
-      job.engine === 'wasm'
-        ? createWasmEngine(engineJob, kernels, memory, scratch, showProgress)
-        : (await import('./engines/reference.js')).createReferenceEngine(engineJob, showProgress);
+    const make: Record<EngineName, () => Engine | Promise<Engine>> = {
+      wasm: () => createWasmEngine(engineJob, kernels, memory, scratch, showProgress),
+      reference: async () =>
+        (await import('./engines/reference.js')).createReferenceEngine(engineJob, showProgress),
+      tensorflow: async () =>
+        (await import('./engines/tensorflow/native.js')).createNativeEngine(
+          engineJob,
+          task.tensorflow!,
+          showProgress,
+        ),
+    };
+    const made = await make[job.engine]();
     if (made.profile !== job.profile) throw new Error(`engine ${job.engine} has profile ${made.profile}`);
     return made;
   }

@@ -7,7 +7,7 @@ import { offerOf } from '#dist/coordinator/offer.js';
 import { decode, encode } from '#dist/shared/codec.js';
 import type { RunEventBody } from '#dist/shared/events.js';
 import { formatHash } from '#dist/shared/hash.js';
-import type { Message, MessageOf, ToAgent } from '#dist/shared/messages.js';
+import { PROTOCOL_VERSION, type Message, type MessageOf, type ToAgent } from '#dist/shared/messages.js';
 import { initialState } from '#dist/shared/node.js';
 import { SumsPacker } from '#dist/shared/packed-sums.js';
 import { Schedule } from '#dist/shared/schedule.js';
@@ -51,7 +51,7 @@ class Bench {
       maxFrameBytes: MAX_FRAME_BYTES,
       audit: 0,
       patienceMs: Infinity,
-      reference: async () => digests,
+      reference: async () => ({ profile: 'f32', digests }),
       clock: this.#far.clock,
       random: () => 0.5,
       afterInput: action => this.#far.afterInput(action),
@@ -85,7 +85,7 @@ class Bench {
 
   async join(): Promise<void> {
     await this.say(hello);
-    await this.say({ type: 'checked', digests, leafMs: 1 });
+    await this.say({ type: 'checked', profile: 'f32', digests, leafMs: 1 });
   }
 
   /** Begins a step, and gives the lease of it. */
@@ -99,7 +99,13 @@ class Bench {
   }
 }
 
-const hello: MessageOf<'hello'> = { type: 'hello', protocol: 1, version: 'test', name: 'hand', threads: 1 };
+const hello: MessageOf<'hello'> = {
+  type: 'hello',
+  protocol: PROTOCOL_VERSION,
+  version: 'test',
+  name: 'hand',
+  threads: 1,
+};
 
 /** A sum of the first part of a lease, as it should be. */
 function sumOf({ parts: [part], ...work }: MessageOf<'lease'>): MessageOf<'sum'> {
@@ -130,7 +136,7 @@ test('a node that says all in order is told the job, joins, and gets the weights
     bench.told.map(({ type }) => type),
     [],
   );
-  await bench.say({ type: 'checked', digests, leafMs: 1 });
+  await bench.say({ type: 'checked', profile: 'f32', digests, leafMs: 1 });
   assert.deepEqual(
     bench.told.map(({ type }) => type),
     ['node-joined'],
@@ -142,7 +148,7 @@ test('a node that says all in order is told the job, joins, and gets the weights
 });
 
 const early: readonly Message[] = [
-  { type: 'checked', digests, leafMs: 1 },
+  { type: 'checked', profile: 'f32', digests, leafMs: 1 },
   { type: 'prepared', plan: 1 },
   { type: 'fetch', shards: [0] },
 ];
@@ -170,11 +176,16 @@ test('a second hello, and a fetch before the check, end the connection', async (
 
 test('another protocol and other bits of the known leaves are refused for good', async () => {
   const other = new Bench();
-  await other.say({ ...hello, protocol: 2 });
+  await other.say({ ...hello, protocol: PROTOCOL_VERSION + 1 });
   assert.equal(other.take('end')[0].code, 'LOCKSTEP_PROTOCOL_VERSION');
   const wrong = new Bench();
   await wrong.say(hello);
-  await wrong.say({ type: 'checked', digests: [digests[0], digests[1], 'f'.repeat(16)], leafMs: 1 });
+  await wrong.say({
+    type: 'checked',
+    profile: 'f32',
+    digests: [digests[0], digests[1], 'f'.repeat(16)],
+    leafMs: 1,
+  });
   assert.equal(wrong.take('end')[0].code, 'LOCKSTEP_PROFILE');
   assert.deepEqual(
     wrong.told.map(({ type }) => type),

@@ -4,12 +4,16 @@ import assert from 'node:assert/strict';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { referenceOf } from '#dist/coordinator/reference.js';
+import { differenceOf, referenceOf } from '#dist/coordinator/reference.js';
 import { inTemporaryFolder } from '../support/cli.js';
 
-const own = ['1', '2', '1'].map(digit => digit.repeat(16));
-const ofNode = ['a', 'b', 'a'].map(digit => digit.repeat(16));
-const ofOther = ['c', 'd', 'c'].map(digit => digit.repeat(16));
+const checkOf = (profile: string, ...digits: string[]) => ({
+  profile,
+  digests: digits.map(digit => digit.repeat(16)),
+});
+const own = checkOf('own', '1', '2', '1');
+const ofNode = checkOf('a node', 'a', 'b', 'a');
+const ofOther = checkOf('another', 'c', 'd', 'c');
 
 test('where the coordinator has the engine, its bits are computed once, when they are asked for', async () => {
   await inTemporaryFolder(async dir => {
@@ -34,9 +38,23 @@ test("where it has none, the first node's bits are the run's, also after a resta
   });
 });
 
+test('nodes differ by the name of their arithmetic, or by its bits', () => {
+  assert.equal(differenceOf(own, structuredClone(own)), undefined);
+  assert.match(
+    differenceOf({ ...own, profile: 'other' }, own)!,
+    /^computes with other, and this run with own$/,
+  );
+  assert.match(differenceOf({ ...ofNode, profile: 'own' }, own)!, /other bits/);
+});
+
 test('a damaged file of them is told', async () => {
   await inTemporaryFolder(async dir => {
-    for (const text of ['', '{}', '["x","x","x"]', JSON.stringify(own.slice(1))]) {
+    for (const text of [
+      '',
+      '{}',
+      '{"profile":"x","digests":["x","x","x"]}',
+      JSON.stringify({ ...own, digests: own.digests.slice(1) }),
+    ]) {
       writeFileSync(join(dir, 'reference.json'), text);
       const { message } = await referenceOf(
         dir,

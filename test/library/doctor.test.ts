@@ -22,6 +22,7 @@ const good: Facts = {
   totalMemoryBytes: 8 * GIB,
   neededMemoryBytes: GIB / 4,
   engineProblems: { wasm: undefined, reference: undefined },
+  tensorflow: undefined,
   disk: { dir: '/home/me', freeBytes: 10 * GIB },
   mnist: { digest: 'd'.repeat(64) },
 };

@@ -8,10 +8,11 @@ import { systemClock as clock } from '#dist/shared/clock.js';
 import { decode, encode, MOST_JOB_FRAME_BYTES } from '#dist/shared/codec.js';
 import type { Connection } from '#dist/shared/connection.js';
 import { parseJoin, type Join } from '#dist/shared/join.js';
-import type { Message } from '#dist/shared/messages.js';
+import { PROTOCOL_VERSION, type Message } from '#dist/shared/messages.js';
 import { systemRandom } from '#dist/shared/random.js';
 import { readJob } from '#dist/worker/agent-job.js';
 import { connect } from '#dist/worker/connect.js';
+import { F32_PROFILE } from '#dist/worker/engines/engine.js';
 import { checkNumerics } from '#dist/worker/numerics-check.js';
 import { dial } from '../support/door.js';
 import { messagesToCoordinator } from '../support/messages.js';
@@ -82,7 +83,9 @@ class KeyHolder {
     }
     // What came of it so far does not matter; this is out of order whatever came before.
     for (let i = 0; i < 2; i++) {
-      connection.send(encode({ type: 'hello', protocol: 1, version: '0', name: 'twice', threads: 1 }));
+      connection.send(
+        encode({ type: 'hello', protocol: PROTOCOL_VERSION, version: '0', name: 'twice', threads: 1 }),
+      );
     }
     await ended;
   }
@@ -94,14 +97,19 @@ class KeyHolder {
         const message = decode(frame, 'agent', MOST_JOB_FRAME_BYTES);
         if (message.type !== 'job') return;
         if (depth < 2) return resolve();
-        this.#digests ??= checkNumerics(readJob(message).leafJob, { clock }).then(({ digests }) => digests);
+        this.#digests ??= checkNumerics(
+          readJob(message, [{ engine: 'wasm', profile: F32_PROFILE }]).leafJob,
+          { clock },
+        ).then(({ digests }) => digests);
         this.#digests.then(([a, b, c]) => {
-          connection.send(encode({ type: 'checked', digests: [a, b, c], leafMs: 1 }));
+          connection.send(encode({ type: 'checked', profile: F32_PROFILE, digests: [a, b, c], leafMs: 1 }));
           resolve();
         }, reject);
       };
       if (depth === 0) return resolve();
-      connection.send(encode({ type: 'hello', protocol: 1, version: '0', name: 'mallory', threads: 1 }));
+      connection.send(
+        encode({ type: 'hello', protocol: PROTOCOL_VERSION, version: '0', name: 'mallory', threads: 1 }),
+      );
     });
   }
 }

@@ -139,7 +139,7 @@ const badValues: [string, unknown[]][] = [
   ['lrSchedule', ['linear', 0]],
   ['warmup', [-1, 0.5, NaN]],
   ['seed', [-1, 0.5, 2 ** 53, NaN]],
-  ['engine', ['tensorflow', 'WASM']],
+  ['engine', ['pytorch', 'WASM']],
   ['data', ['', 5, null]],
   ['labelOffset', [-1, 256, 0.5, NaN, '1']],
 ];
@@ -168,7 +168,7 @@ test('the message says what was found and what is possible', () => {
     message: 'Setting lr is -3, expected a number above 0.',
   });
   assert.throws(() => resolveSettings({ ['engine' as string]: 'gpu' }), {
-    message: 'Setting engine is "gpu", expected one of wasm, reference.',
+    message: 'Setting engine is "gpu", expected one of wasm, reference, tensorflow.',
   });
 });
 

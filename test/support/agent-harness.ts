@@ -181,6 +181,7 @@ export const job: MessageOf<'job'> = {
   seed: 1,
   engine: 'wasm',
   profile: 'stand-in',
+  isMixed: false,
   dataset: { name: 'small', digest: 'd'.repeat(64) },
   shards: shardBytes.map((bytes, index) => ({
     set: index < 10 ? 'train' : 'test',
@@ -317,7 +318,7 @@ export class Harness {
       name: 'here',
       threads: 2,
       version: '0.1.0',
-      profile: 'stand-in',
+      engines: [{ engine: 'wasm', profile: 'stand-in' }],
       retryMs: 600_000,
       createNode: async leafJob => {
         harness.jobs.push(leafJob);
@@ -326,7 +327,7 @@ export class Harness {
       },
       check: async () => {
         harness.checks++;
-        return { digests, leafMs: 1.5 };
+        return { profile: 'stand-in', digests, leafMs: 1.5 };
       },
       cache: harness.cache,
       onStatus: status => harness.statuses.push(status),

@@ -9,6 +9,7 @@ import { compileModel, type LayerSpec, type Model } from '#dist/shared/model.js'
 import { sizeOf, type Shape } from '#dist/shared/shape.js';
 import { Arena } from '#dist/worker/arena.js';
 import type { Engine, EngineJob, Leaf, LeafResult } from '#dist/worker/engines/engine.js';
+import { createTensorflowEngine, type Tfjs } from '#dist/worker/engines/tensorflow/engine.js';
 import { createReferenceEngine } from '#dist/worker/engines/reference.js';
 import { createWasmEngine, wasmScratchBytes } from '#dist/worker/engines/wasm.js';
 import { assertSameBits } from './bits.js';
@@ -16,7 +17,14 @@ import { KernelMemory, PAGE_BYTES } from './kernel-memory.js';
 import type { Random } from './random.js';
 
 export const engineNames = ['wasm', 'reference'] as const;
-export type EngineName = (typeof engineNames)[number];
+export type EngineName = (typeof engineNames)[number] | 'tensorflow';
+
+let tensorflow: Tfjs | undefined;
+
+/** What the engine `tensorflow` computes with: a test that uses it says so first. */
+export function useTensorflow(tf: Tfjs): void {
+  tensorflow = tf;
+}
 
 /** How many wasm engines a fixture has room for. */
 const SCRATCH_REGIONS = 2;
@@ -109,6 +117,7 @@ export function createFixture(options: FixtureOptions): EngineFixture {
     },
     createEngine(name, onTile = () => {}) {
       if (name === 'reference') return createReferenceEngine(job, onTile);
+      if (name === 'tensorflow') return createTensorflowEngine(tensorflow!, job, onTile);
       const bytes = wasmScratchBytes(model, leaf);
       const at = shared.take(bytes);
       scratches.push({ at, bytes });

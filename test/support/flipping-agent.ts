@@ -55,7 +55,7 @@ await runAgent({
   name,
   threads: 1,
   version: 'of a test',
-  profile: F32_PROFILE,
+  engines: [{ engine: 'wasm', profile: F32_PROFILE }],
   retryMs: 10_000,
   createNode: async job =>
     flipping(

@@ -1,6 +1,6 @@
 // A message of every type, as large as real ones are or small.
 
-import type { Message, MessageOf } from '#dist/shared/messages.js';
+import { PROTOCOL_VERSION, type Message, type MessageOf } from '#dist/shared/messages.js';
 import { presets } from '#dist/shared/presets.js';
 
 const run = '0123456789abcdef';
@@ -44,6 +44,7 @@ export function messagesToAgent(
       seed: Number.MAX_SAFE_INTEGER,
       engine: 'wasm',
       profile: 'f32-simd128-v1',
+      isMixed: false,
       dataset: { name: 'mnist, ünïcode ✓', digest: digest256 },
       shards: [0, 1, 2].map(i => ({ set: 'train', from: i * 1024, samples: 1024, sha256: digest256 })),
     },
@@ -60,8 +61,8 @@ export function messagesToCoordinator(
   parameters = 5,
 ): MessageOf<'hello' | 'checked' | 'prepared' | 'fetch' | 'sum' | 'bad-leaf' | 'leave' | 'pong'>[] {
   return [
-    { type: 'hello', protocol: 1, version: '0.1.0', name: 'host.local-1', threads: 8 },
-    { type: 'checked', digests: [run, run, work.weights], leafMs: 1.25 },
+    { type: 'hello', protocol: PROTOCOL_VERSION, version: '0.1.0', name: 'host.local-1', threads: 8 },
+    { type: 'checked', profile: 'f32-simd128-v1', digests: [run, run, work.weights], leafMs: 1.25 },
     { type: 'prepared', plan: 2 ** 40 },
     { type: 'fetch', shards: [0, 5, 8191] },
     {

@@ -226,7 +226,7 @@ class Simulation {
       maxFrameBytes: MAX_FRAME_BYTES,
       audit: this.#audit,
       patienceMs: Infinity,
-      reference: async () => checkDigests,
+      reference: async () => ({ profile: 'stand-in-1', digests: checkDigests }),
       clock,
       random: () => random.uniform(0, 1),
       afterInput: action => process.afterInput(action),
@@ -313,13 +313,13 @@ class Simulation {
       threads,
       version: 'simulated',
       retryMs: Infinity,
-      profile: 'stand-in-1',
+      engines: [{ engine: 'wasm', profile: 'stand-in-1' }],
       createNode: async job => this.#spoiled(agent, new StandInAgentNode(process, threads, laneMs, job)),
       check: async () => {
         await new Promise<void>(resolve => process.clock.after(5, resolve));
         const isWrong = this.#options.wrong === 'digests' && agent === this.#agents[0];
         const digests: [string, string, string] = isWrong ? ['f'.repeat(16), ...rest] : checkDigests;
-        return { digests, leafMs: laneMs };
+        return { profile: 'stand-in-1', digests, leafMs: laneMs };
       },
       cache: {
         get: async (digest): Promise<Uint8Array<ArrayBuffer> | undefined> => cached.get(digest),

@@ -34,7 +34,12 @@ test('it says hello, checks its numerics, and starts no node before there is a p
     threads: 2,
   });
   await agent.connection.say(job);
-  assert.deepEqual(agent.connection.takeOne('checked'), { type: 'checked', digests, leafMs: 1.5 });
+  assert.deepEqual(agent.connection.takeOne('checked'), {
+    type: 'checked',
+    profile: 'stand-in',
+    digests,
+    leafMs: 1.5,
+  });
   assert.equal(agent.nodes.length, 0);
   await agent.connection.say({ type: 'plan', plan: 1, from: 0, to: 0 });
   assert.equal(agent.connection.takeOne('prepared').plan, 1);

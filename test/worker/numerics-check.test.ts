@@ -76,7 +76,7 @@ test('one other bit in a weight, the normalization or the seed gives other diges
   const nextShift = Float32Array.of(shift);
   new Uint32Array(nextShift.buffer)[0] ^= 1;
   const others = [
-    await computeKnownLeaves(job, weights, systemClock),
+    await computeKnownLeaves(job, weights, options),
     await checkNumerics({ ...job, normalization: { scale, shift: nextShift[0] } }, options),
     await checkNumerics({ ...job, seed: job.seed + 1 }, options),
   ];

@@ -1,24 +1,24 @@
-// Loss, logits, accuracy and gradients against TensorFlow.js, on MNIST digits.
+// Loss, logits, accuracy and gradients of every engine against the engine `tensorflow` on the plain CPU backend of
+// TensorFlow.js, on MNIST digits.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { loadMnist } from '#dist/coordinator/mnist.js';
-import type { SetName } from '#dist/shared/dataset.js';
 import { initialWeights } from '#dist/shared/initial-weights.js';
-import { type Layer, type LayerSpec, type Model } from '#dist/shared/model.js';
+import type { LayerSpec } from '#dist/shared/model.js';
 import { sizeOf } from '#dist/shared/shape.js';
-import { seedKey, streams, wordsOf } from '#dist/shared/philox.js';
 import { presetNames, presetSpec } from '#dist/shared/presets.js';
-import { dropoutCounter, dropoutThreshold, type Leaf } from '#dist/worker/engines/engine.js';
+import type { Engine, Leaf } from '#dist/worker/engines/engine.js';
 import {
   createFixture,
   engineNames,
   largestMagnitude,
   randomWeights,
+  useTensorflow,
   type EngineFixture,
 } from '../support/engine-fixture.js';
 import { Random } from '../support/random.js';
-import { runTensorflow, type Masks, type TensorflowResult } from '../support/tensorflow.js';
+import { tf } from '../support/tensorflow.js';
 
 /** Of the largest component of a tensor. */
 const TOLERANCE = 1e-5;
@@ -44,23 +44,6 @@ function onMnist(layers: readonly LayerSpec[]): EngineFixture {
 
 const leaf: Leaf = { step: 4, lane: 3, positions: Uint32Array.from({ length: SAMPLES }, (_, i) => i) };
 
-/** The masks that the leaf's random words give, worked out from their definition. */
-function masksOf(model: Model): Masks {
-  const masks = new Map<Layer, Float32Array>();
-  for (const [index, layer] of model.layers.entries()) {
-    const { spec } = layer;
-    if (spec.type !== 'dropout') continue;
-    const word = wordsOf(seedKey(SEED), ...dropoutCounter(leaf, index, streams.dropout));
-    const isKept = (i: number): boolean => word(i) >= dropoutThreshold(spec.rate);
-    const size = SAMPLES * sizeOf(layer.output);
-    const mask = Float32Array.from({ length: size }, (_, i) => (isKept(i) ? 1 / (1 - spec.rate) : 0));
-    const kept = mask.filter(multiplier => multiplier > 0).length / size;
-    assert.ok(Math.abs(kept - (1 - spec.rate)) < 0.05, `${layer.name} keeps ${kept}`);
-    masks.set(layer, mask);
-  }
-  return masks;
-}
-
 function assertClose(actual: Float32Array, expected: Float32Array, what: string): void {
   assert.equal(actual.length, expected.length);
   const largest = largestMagnitude(expected);
@@ -75,6 +58,8 @@ function assertCloseLoss(actual: number, expected: number, what: string): void {
   const error = Math.abs(actual - expected);
   assert.ok(error <= TOLERANCE * expected, `${what}: loss ${actual}, TensorFlow ${expected}`);
 }
+
+useTensorflow(tf);
 
 const models: Record<string, readonly LayerSpec[]> = {
   ...Object.fromEntries(presetNames.map(name => [name, presetSpec(name, mnist.classes).layers])),
@@ -113,18 +98,17 @@ const models: Record<string, readonly LayerSpec[]> = {
 
 for (const [name, layers] of Object.entries(models)) {
   const fixture = onMnist(layers);
-  const { model, job } = fixture;
+  const { model } = fixture;
+  const tensorflow = fixture.createEngine('tensorflow');
   const engines = engineNames.map(engineName => ({ engineName, engine: fixture.createEngine(engineName) }));
   const weightKinds = {
     initial: initialWeights(model, SEED),
     larger: randomWeights(model, new Random(`tensorflow ${name}`)),
   };
   for (const [kind, weights] of Object.entries(weightKinds)) {
-    const expectedIn = (set: SetName, masks?: Masks): TensorflowResult =>
-      runTensorflow(model, weights, job.sets[set], job.normalization, leaf.positions, masks);
-
     test(`gradients agree with TensorFlow: ${name}, ${kind} weights`, async () => {
-      const expected = expectedIn('train', masksOf(model));
+      await tensorflow.useWeights(fixture.putWeights(weights));
+      const expected = await fixture.gradientOf(tensorflow, leaf);
       for (const { engineName, engine } of engines) {
         await engine.useWeights(fixture.putWeights(weights));
         const { gradient, lossSum } = await fixture.gradientOf(engine, leaf);
@@ -138,11 +122,14 @@ for (const [name, layers] of Object.entries(models)) {
 
     test(`loss, correct count and logits agree with TensorFlow: ${name}, ${kind} weights`, async () => {
       for (const set of ['train', 'test'] as const) {
-        const expected = expectedIn(set);
-        for (const { engineName, engine } of engines) {
+        const evaluate = async (engine: Engine) => {
           await engine.useWeights(fixture.putWeights(weights));
           const logits = new Float32Array(SAMPLES * model.classes);
-          const { lossSum, correct } = await engine.evaluate(set, leaf.positions, logits);
+          return { logits, ...(await engine.evaluate(set, leaf.positions, logits)) };
+        };
+        const expected = await evaluate(tensorflow);
+        for (const { engineName, engine } of engines) {
+          const { logits, lossSum, correct } = await evaluate(engine);
           assertCloseLoss(lossSum, expected.lossSum, `${engineName} on ${set}`);
           assert.equal(correct, expected.correct, `${engineName} on ${set}`);
           for (const position of leaf.positions) {

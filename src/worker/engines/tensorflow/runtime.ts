@@ -1,0 +1,174 @@
+// Where TensorFlow comes from on this machine, how it is loaded, and the name of its arithmetic.
+//
+// A package that the user has installed, with its native binding, is taken as it is; else what `lockstep setup tensorflow`
+// has built in the user's cache folder. It is loaded in one thread of a process, since two that load it at the same
+// moment crash it.
+
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { cpus, homedir } from 'node:os';
+import { dirname, isAbsolute, join } from 'node:path';
+import util from 'node:util';
+import type * as core from '@tensorflow/tfjs-core';
+import * as v from 'valibot';
+import { LockstepError, messageOf } from '../../../shared/errors.js';
+
+/** Everything that a thread needs to compute with TensorFlow. */
+export interface TensorflowPlace {
+  readonly runtime: TensorflowRuntime;
+  readonly device: Device;
+  /** The name of the arithmetic there, see `profileName`. */
+  readonly profile: string;
+}
+
+export interface TensorflowRuntime {
+  /** What it is, for people and for the profile. */
+  readonly name: string;
+  /** The module to load. */
+  readonly entry: string;
+  /** Whether it can use a GPU, where there is one. */
+  readonly isGpu: boolean;
+  readonly source: 'package' | 'setup';
+}
+
+/** What a finished setup leaves in its folder. */
+export const READY_FILE = 'ready.json';
+export const readySchema = v.strictObject({ tensorflow: v.string(), tfjs: v.string(), isGpu: v.boolean() });
+const PACKAGES = [
+  { name: '@tensorflow/tfjs-node-gpu', isGpu: true },
+  { name: '@tensorflow/tfjs-node', isGpu: false },
+] as const;
+
+/** The user's cache folder, see the XDG Base Directory Specification; a relative path there counts for nothing. */
+export function setupFolder(env: Readonly<Record<string, string | undefined>>): string {
+  const chosen = env['XDG_CACHE_HOME'];
+  const cache = chosen !== undefined && isAbsolute(chosen) ? chosen : join(homedir(), '.cache');
+  return join(cache, 'lockstep', 'tensorflow');
+}
+
+/** Those that are there, the best first: with a GPU before without, packages before what was built. */
+export function findRuntimes(folder: string, workingFolder: string): TensorflowRuntime[] {
+  const found = [...installedPackages(workingFolder), ...builtRuntimes(folder)];
+  return found.toSorted((a, b) => Number(b.isGpu) - Number(a.isGpu));
+}
+
+/** Beside this package, or in the project of whoever calls it. */
+function installedPackages(workingFolder: string): TensorflowRuntime[] {
+  const requires = [createRequire(import.meta.url), createRequire(join(workingFolder, 'package.json'))];
+  return PACKAGES.flatMap(({ name, isGpu }) => {
+    for (const require of requires) {
+      let entry: string;
+      try {
+        entry = require.resolve(name);
+      } catch {
+        continue;
+      }
+      const folder = dirname(dirname(entry));
+      // Where installation scripts do not run, the package lies there without its binding.
+      if (!hasBinding(folder)) continue;
+      const { version } = v.parse(
+        v.object({ version: v.string() }),
+        JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')),
+      );
+      return [{ name: `${name} ${version}`, entry, isGpu, source: 'package' as const }];
+    }
+    return [];
+  });
+}
+
+function hasBinding(folder: string): boolean {
+  const lib = join(folder, 'lib');
+  return existsSync(lib) && readdirSync(lib).some(dir => existsSync(join(lib, dir, 'tfjs_binding.node')));
+}
+
+function builtRuntimes(all: string): TensorflowRuntime[] {
+  if (!existsSync(all)) return [];
+  return readdirSync(all).flatMap(name => {
+    const folder = join(all, name);
+    const path = join(folder, READY_FILE);
+    if (!existsSync(path)) return [];
+    const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), readySchema), readFileSync(path, 'utf8'));
+    if (!parsed.success) return [];
+    const { tensorflow, tfjs, isGpu } = parsed.output;
+    const entry = join(folder, 'node_modules', '@tensorflow', 'tfjs-node', 'dist', 'index.js');
+    return [{ name: `TensorFlow ${tensorflow}, tfjs-node ${tfjs}`, entry, isGpu, source: 'setup' as const }];
+  });
+}
+
+/** The best runtime that may be used. @throws LOCKSTEP_NO_TENSORFLOW, with the command that mends it */
+export function chooseRuntime(runtimes: readonly TensorflowRuntime[], device: Device): TensorflowRuntime {
+  const fit = runtimes.find(({ isGpu }) => isGpu || device === 'cpu');
+  if (fit) return fit;
+  const what = device === 'cpu' ? 'TensorFlow is' : 'TensorFlow for GPUs is';
+  throw new LockstepError(
+    'LOCKSTEP_NO_TENSORFLOW',
+    `${what} not installed on this machine. Get it with: lockstep setup tensorflow${device === 'cpu' ? '' : ' --gpu'}`,
+  );
+}
+
+/** `cpu`, or the number of a GPU. */
+export type Device = 'cpu' | number;
+
+/**
+ * What decides the bits of TensorFlow beside its version and device: threads within an operation, oneDNN, and whether
+ * its kernels may vary. Each process has one thread for operations, so that its results do not depend on the machine's
+ * cores, and processes do not take them from one another.
+ */
+export function tensorflowEnvironment(
+  device: Device,
+  env: Readonly<Record<string, string | undefined>>,
+): Record<string, string> {
+  return {
+    TF_NUM_INTRAOP_THREADS: env['TF_NUM_INTRAOP_THREADS'] ?? '1',
+    TF_NUM_INTEROP_THREADS: env['TF_NUM_INTEROP_THREADS'] ?? '1',
+    TF_ENABLE_ONEDNN_OPTS: env['TF_ENABLE_ONEDNN_OPTS'] ?? '1',
+    TF_DETERMINISTIC_OPS: env['TF_DETERMINISTIC_OPS'] ?? '1',
+    // Sums in f32, not in the 10 bits of TensorFloat-32.
+    NVIDIA_TF32_OVERRIDE: env['NVIDIA_TF32_OVERRIDE'] ?? '0',
+    TF_FORCE_GPU_ALLOW_GROWTH: 'true',
+    TF_CPP_MIN_LOG_LEVEL: env['TF_CPP_MIN_LOG_LEVEL'] ?? '2',
+    CUDA_VISIBLE_DEVICES: device === 'cpu' ? '-1' : String(device),
+  };
+}
+
+/** The name of the arithmetic: processes of equal names give equal bits. `deviceName` is that of a GPU. */
+export function profileName(
+  { name }: TensorflowRuntime,
+  deviceName: string | undefined,
+  env: Readonly<Record<string, string | undefined>>,
+): string {
+  const onOff = (variable: string): string => (env[variable] === '0' ? 'off' : 'on');
+  return [
+    name,
+    deviceName ?? cpus()[0]?.model.trim() ?? 'unknown processor',
+    `${env['TF_NUM_INTRAOP_THREADS'] ?? '?'} intra-op thread(s)`,
+    `oneDNN ${onOff('TF_ENABLE_ONEDNN_OPTS')}`,
+    `deterministic ops ${onOff('TF_DETERMINISTIC_OPS')}`,
+  ].join('; ');
+}
+
+/** @throws LOCKSTEP_NO_TENSORFLOW where it does not load, or runs on no GPU although it is meant to */
+export function loadTensorflow({ name, entry }: TensorflowRuntime, device: Device): typeof core {
+  // Node 23 removed them, and tfjs-node calls them.
+  const old: Record<string, unknown> = util;
+  old['isNullOrUndefined'] ??= (value: unknown) => value === null || value === undefined;
+  old['isArray'] ??= Array.isArray;
+  let tf: typeof core;
+  try {
+    tf = createRequire(import.meta.url)(entry);
+  } catch (cause) {
+    throw new LockstepError(
+      'LOCKSTEP_NO_TENSORFLOW',
+      `${name} does not load from ${entry}: ${messageOf(cause)}. Build it anew with: lockstep setup tensorflow`,
+      { cause },
+    );
+  }
+  const { isUsingGpuDevice } = v.parse(v.looseObject({ isUsingGpuDevice: v.boolean() }), tf.backend());
+  if (device !== 'cpu' && !isUsingGpuDevice) {
+    throw new LockstepError(
+      'LOCKSTEP_NO_GPU',
+      `TensorFlow sees no GPU ${device}: see whether nvidia-smi lists it, and what lockstep setup tensorflow --gpu says.`,
+    );
+  }
+  return tf;
+}
