@@ -69,7 +69,12 @@ const bans: Ban[] = [
       inSource(name) &&
       !name.startsWith('src/cli/') &&
       // It may end itself; and the command line and the library must find the same key, and the same TensorFlow.
-      !['src/worker/thread.ts', 'src/library/listening.ts', 'src/library/tensorflow.ts'].includes(name),
+      ![
+        'src/worker/thread.ts',
+        'src/library/listening.ts',
+        'src/library/tensorflow.ts',
+        'src/library/tensorflow-process.ts',
+      ].includes(name),
   },
   {
     what: 'tests wait for events, not for time',

@@ -171,9 +171,10 @@ function describe(event: RunEvent): string | undefined {
       );
     case 'waiting':
       return `${colors.yellow('waiting')}  ${event.message}`;
+    case 'interrupted':
+      return event.nodes?.length ? event.nodes.map(describeNode).join('\n') : undefined;
     case 'step':
     case 'checkpoint':
-    case 'interrupted':
     case 'error':
     case 'listening':
     case 'node':

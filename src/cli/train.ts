@@ -84,6 +84,12 @@ export const trainFlags = {
     describe: 'What computes',
     defaultDescription: defaults.engine,
   },
+  devices: {
+    type: 'string',
+    requiresArg: true,
+    describe: "With tensorflow: 'cpu', 'all' GPUs, or numbers such as '0,1'",
+    defaultDescription: 'all GPUs, else cpu',
+  },
   data: {
     type: 'string',
     requiresArg: true,
@@ -226,7 +232,7 @@ export const trainCommand: CommandModule<object, Arguments> = {
 function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
   const { model, maxSteps, weightDecay, lrSchedule, data, labelOffset } = argv;
   const { out, checkpointEvery, resume, config } = argv;
-  const { epochs, batch, leaf, optimizer, lr, momentum, nesterov, warmup, seed, engine } = argv;
+  const { epochs, batch, leaf, optimizer, lr, momentum, nesterov, warmup, seed, engine, devices } = argv;
   const { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, mixed, audit } = argv;
   const injected = process.env['LOCKSTEP_INJECT'];
   const chosen = {
@@ -245,6 +251,7 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
     warmup,
     seed,
     engine,
+    devices,
     data,
     labelOffset,
     out,

@@ -5,6 +5,7 @@ import { MultiBar, type GenericFormatter, type SingleBar } from 'cli-progress';
 import colors from 'picocolors';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { work, workDefaults, type WorkResult, type WorkStatus } from '../library/index.js';
+import { systemClock } from '../shared/clock.js';
 import { durationForm, parseDuration } from '../shared/duration.js';
 import { LockstepError } from '../shared/errors.js';
 import { integer, plural, toWorkers, warningLine, withoutUndefined } from './format.js';
@@ -13,6 +14,7 @@ import { joinLineOfEnvironment } from './join-line.js';
 import { untilSignal } from './signals.js';
 
 const MEBIBYTE = 1_048_576;
+const MOST_EXIT_MS = 2000;
 
 export const workerFlags = {
   workers: {
@@ -26,6 +28,18 @@ export const workerFlags = {
     requiresArg: true,
     describe: "Names this node on the coordinator's side",
     defaultDescription: 'the name of the host',
+  },
+  engine: {
+    choices: ['tensorflow'] as const,
+    requiresArg: true,
+    describe: 'Compute with TensorFlow, in processes of its own',
+    defaultDescription: 'threads, as the run says',
+  },
+  devices: {
+    type: 'string',
+    requiresArg: true,
+    describe: "With TensorFlow: 'cpu', 'all' GPUs, or numbers such as '0,1'",
+    defaultDescription: 'all GPUs, else cpu',
   },
   cache: {
     type: 'string',
@@ -63,6 +77,7 @@ export const workerCommand: CommandModule<object, Arguments> = {
       .options(workerFlags)
       .example("$0 worker '<join line>'", 'With every core')
       .example("$0 worker '<join line>' --workers 4 --name attic", 'With 4 threads, and a name of its own')
+      .example("$0 worker '<join line>' --engine tensorflow --devices all", 'With every GPU')
       .example("$0 worker '<join line>' --cache /data/shards --cache-size 4096", 'Shards kept elsewhere')
       .example(
         'LOCKSTEP_JOIN="$(cat file)" $0 worker --retry 8h',
@@ -81,10 +96,12 @@ export const workerCommand: CommandModule<object, Arguments> = {
         'There is no join line: give the one that `lockstep train --listen` prints, or set LOCKSTEP_JOIN.',
       );
     }
-    const { workers, name, cache, cacheSize, retry } = argv;
+    const { workers, name, engine, devices, cache, cacheSize, retry } = argv;
     const options = withoutUndefined({
       workers: workers === undefined ? undefined : toWorkers(workers),
       name,
+      engine,
+      devices,
       cacheDir: cache ?? ownCacheFolder(process.env),
       cacheBytes: cacheSize === undefined ? undefined : Math.round(cacheSize * MEBIBYTE),
       retryMs: retry === undefined ? undefined : toMs(retry),
@@ -108,6 +125,8 @@ export const workerCommand: CommandModule<object, Arguments> = {
       if (result.end === 'left') process.exitCode = 130;
     } finally {
       display.end();
+      // A disk that hangs must not keep a process that has said it goes.
+      systemClock.every(MOST_EXIT_MS, () => process.exit());
     }
   },
 };

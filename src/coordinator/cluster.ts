@@ -82,6 +82,10 @@ const TICK_MS = 50;
 const TICKS_PER_BEAT = 20;
 /** Between two looks at the plan, so many shared steps. */
 const STEPS_PER_LOOK = 8;
+/** Bad leaves that others computed well, after which a node is not trusted any more. */
+const MOST_WRONG_FINDS = 3;
+/** A leaf is too small where half of it takes so much of its time. */
+const MUCH_FOR_HALF = 0.75;
 /** Reports of nodes that are gone are kept of so many. */
 const MOST_GONE = 1000;
 
@@ -112,6 +116,8 @@ interface Tally {
   expired: number;
   dropped: number;
   losses: number;
+  /** Bad leaves that others computed well. */
+  wrongFinds: number;
   sentBytes: number;
   receivedBytes: number;
   /** At the last report. */
@@ -148,6 +154,7 @@ export class Cluster implements TrainingNode {
   #weightsFrame: { readonly weights: string; readonly frame: Uint8Array } | undefined;
   #fatal: unknown;
   #isCut = false;
+  #isLeafAdvised = false;
   /** The own node trains or evaluates by itself. */
   #isAlone = false;
   #isClosed = false;
@@ -222,7 +229,7 @@ export class Cluster implements TrainingNode {
     const { signal, emit } = this.#options;
     const isThere = (): boolean => [...this.#remote.values()].filter(node => node.isReady).length >= count;
     if (!isThere()) {
-      emit({ type: 'waiting', message: `waiting for ${plural(count, 'remote node')} before the start` });
+      emit({ type: 'waiting', message: `waiting for ${plural(count, 'node')} before the start` });
     }
     await new Promise<void>(resolve => {
       const look = (): void => {
@@ -471,17 +478,22 @@ export class Cluster implements TrainingNode {
         return this.#fail(new LockstepError('LOCKSTEP_BAD_LEAF', `${effect.message} (Found by ${nodes}.)`));
       }
       case 'acquitted':
-        return emit({
-          type: 'warning',
-          message:
-            `${this.#labelOf(effect.node)} found a bad leaf in lanes ${effect.lanes.from} to ${effect.lanes.to - 1}, ` +
-            'and another node computed them well: its memory or processor may be failing.',
-        });
+        return this.#onAcquitted(effect.node, effect.lanes);
       case 'waiting':
         return this.#wait();
       case 'complete':
         return this.#complete();
     }
+  }
+
+  /** A node that finds what nobody else finds is told of, and sent away for good where it goes on. */
+  #onAcquitted(node: string, { from, to }: Lanes): void {
+    const found =
+      `${this.#labelOf(node)} found a bad leaf in lanes ${from} to ${to - 1}, and another node computed them well: ` +
+      'its memory or processor may be failing.';
+    this.#options.emit({ type: 'warning', message: found });
+    if (node === OWN || ++this.#tallyOf(node).wrongFinds < MOST_WRONG_FINDS) return;
+    this.#remote.get(node)?.end('LOCKSTEP_BAD_LEAF', `${found} It was so ${MOST_WRONG_FINDS} times.`);
   }
 
   #grant(node: string, task: LedgerTask, parts: readonly Lanes[]): void {
@@ -633,6 +645,7 @@ export class Cluster implements TrainingNode {
       }
     }
     node.admit();
+    this.#adviseLeaf(node);
     const { id, name, threads, connection } = node;
     const tally = this.#tallyOf(id);
     tally.name = name;
@@ -641,6 +654,22 @@ export class Cluster implements TrainingNode {
     this.#isPlanDue = true;
     this.#refresh(node);
     this.#onChange();
+  }
+
+  /** Says once where calls of TensorFlow cost more than what is in them. */
+  #adviseLeaf({ leafMs, shortMs }: RemoteNode): void {
+    const { job, emit } = this.#options;
+    const { engine } = job.settings;
+    if (engine !== 'tensorflow' || this.#isLeafAdvised || !(shortMs > MUCH_FOR_HALF * leafMs)) return;
+    this.#isLeafAdvised = true;
+    const { leaf } = job.bits;
+    emit({
+      type: 'warning',
+      message:
+        `A leaf of ${leaf} samples takes ${leafMs.toFixed(1)} ms, and half of it ${shortMs.toFixed(1)} ms: most of that is ` +
+        `the cost of a call. A larger leaf (--leaf ${2 * leaf}, with --batch ${2 * job.bits.batch} for as many lanes) is ` +
+        'faster, and gives other bits.',
+    });
   }
 
   #onPrepared(node: RemoteNode): void {
@@ -713,6 +742,7 @@ export class Cluster implements TrainingNode {
         expired: 0,
         dropped: 0,
         losses: 0,
+        wrongFinds: 0,
         sentBytes: 0,
         receivedBytes: 0,
         reportedSamples: 0,
@@ -743,7 +773,7 @@ export class Cluster implements TrainingNode {
       threads: tally.threads,
       lanes: share && node ? share.lanes.to - share.lanes.from : 0,
       why,
-      imagesPerSecond: ms > 0 ? (samples * 1000) / ms : 0,
+      imagesPerSecond: ms > 0 && (node || isFinal) ? (samples * 1000) / ms : 0,
       lastHeardMs: node ? nowMs - node.heardAtMs : 0,
       roundTripMs: node?.roundTripMs ?? 0,
       sentBytes: tally.sentBytes + (node?.connection.sentBytes ?? 0),

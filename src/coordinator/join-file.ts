@@ -1,5 +1,6 @@
 // The file that a join line is written to, where nobody is to see it on a terminal.
 
+import { lstatSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { makeFolder } from './disk.js';
@@ -14,6 +15,9 @@ export function writeJoinFile(file: string, runDir: string, line: string): void 
   try {
     makeFolder(dirname(path));
     requireOutside(runDir, path, 'join');
+    // Renaming over a device or a link would do away with it.
+    if (lstatSync(path, { throwIfNoEntry: false })?.isFile() === false)
+      throw new Error('it is no regular file');
     writeSecret(path, line, true);
   } catch (cause) {
     if (cause instanceof LockstepError) throw cause;

@@ -47,6 +47,8 @@ export interface KeyFileOptions {
 export interface RunKey {
   readonly key: Key;
   readonly path: string;
+  /** Whether it was made here. */
+  readonly isNew: boolean;
   /**
    * Writes a key that is new to its file, whole or not at all.
    * @throws LOCKSTEP_KEY_FILE
@@ -74,6 +76,7 @@ export function runKey(options: KeyFileOptions): RunKey {
   return {
     key,
     path,
+    isNew: known === undefined,
     save() {
       if (known) return;
       const text = JSON.stringify({ id: key.id, secret: hexOf(key.secret) });

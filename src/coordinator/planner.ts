@@ -404,9 +404,15 @@ export class Planner {
     if (presentMs === undefined) return 'the others are being measured';
     const measured = member.meters.get('gradient')?.speed;
     const { fixedMs, laneMs } = measured ?? this.#hopeOf(member, free);
+    const oneMs = fixedMs + laneMs;
     return (
       `a step takes ${presentMs.toFixed(1)} ms without it; one lane ${measured ? 'takes' : 'would take'} it ` +
-      `${(fixedMs + laneMs).toFixed(1)} ms, ${fixedMs.toFixed(1)} of them network`
+      `${oneMs.toFixed(1)} ms, ${fixedMs.toFixed(1)} of them network` +
+      (oneMs >= presentMs
+        ? ''
+        : measured
+          ? '; with it steps would hardly be shorter'
+          : '; it is yet to be measured')
     );
   }
 }

@@ -65,8 +65,9 @@ export class RemoteNode implements Member {
   phase: Phase = 'hello';
   /** Whether it had joined when it was lost. */
   wasReady = false;
-  /** What a leaf took in its check. */
+  /** What a leaf took in its check, and one of half as many samples. */
   leafMs = 0;
+  shortMs = 0;
   roundTripMs = 0;
   leastRoundTripMs = 0;
   heardAtMs: number;
@@ -217,6 +218,7 @@ export class RemoteNode implements Member {
         return this.#onHello(message);
       case 'checked':
         this.leafMs = message.leafMs;
+        this.shortMs = message.shortMs;
         return this.#host.onChecked(this, { profile: message.profile, digests: message.digests });
       case 'prepared':
         if (message.plan !== this.#planNumber || !this.planned) return;
@@ -228,11 +230,13 @@ export class RemoteNode implements Member {
         return this.#host.onSum(this, message);
       case 'bad-leaf':
         return this.#host.onBadLeaf(this, message);
-      case 'leave':
-        this.#onClose('it left');
-        return this.connection.close('it left');
+      case 'leave': {
+        const reason = `it left: ${message.reason}`;
+        this.#onClose(reason);
+        return this.connection.close(reason);
+      }
       case 'pong':
-        this.#onRoundTrip(this.#host.nowMs() - message.sentMs);
+        this.#onRoundTrip(Math.max(0, this.#host.nowMs() - message.sentMs));
     }
   }
 

@@ -3,7 +3,7 @@
 import { isCheckpointDue, nextDueStep, parseCheckpointEvery } from '../shared/checkpoint-policy.js';
 import type { Clock } from '../shared/clock.js';
 import { LockstepError } from '../shared/errors.js';
-import type { RunEventBody, RunResult } from '../shared/events.js';
+import type { NodeReport, RunEventBody, RunResult } from '../shared/events.js';
 import { formatHash, sha256 } from '../shared/hash.js';
 import { learningRate } from '../shared/learning-rate.js';
 import type { StepResult, Sums, TrainingNode } from '../shared/node.js';
@@ -25,6 +25,8 @@ export interface RunParts {
   readonly emit: (event: RunEventBody, step: number) => void;
   /** What a command that goes on with the run needs beside `--resume`. */
   readonly resumeFlags?: readonly string[] | undefined;
+  /** What the remote nodes have done, where it listens. */
+  readonly nodeReports?: (() => readonly NodeReport[]) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -157,10 +159,11 @@ function stepFigures({ bits, stepsPerEpoch }: Job, step: number, result: StepRes
 function interrupted(
   { reason }: AbortSignal,
   step: number,
-  { job: { totalSteps }, folder: { dir }, resumeFlags = [], emit }: RunParts,
+  { job: { totalSteps }, folder: { dir }, resumeFlags = [], emit, nodeReports }: RunParts,
 ): LockstepError {
   const resume = ['lockstep train --resume', ...[dir, ...resumeFlags].map(forShell)].join(' ');
-  emit({ type: 'interrupted', runDir: dir, resume }, step);
+  const nodes = nodeReports && { nodes: nodeReports() };
+  emit({ type: 'interrupted', runDir: dir, resume, ...nodes }, step);
   const saved = `after step ${step} of ${totalSteps}, which is saved. Go on with: ${resume}`;
   return reason instanceof LockstepError
     ? new LockstepError(reason.code, `${reason.message} The run ended ${saved}`)

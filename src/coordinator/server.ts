@@ -330,10 +330,11 @@ class SocketDoor implements Door {
     const refusal = this.#originOrHost(request);
     if (refusal) return { refusal, status: 403 };
     if (request.url !== '/') return { refusal: 'request', status: 404 };
-    const proved = this.#options.isInsecure ? this.#judgeProof(guest, request) : this.#judgeTls(request);
-    if ('refusal' in proved) return proved;
+    // Before the proof, which is of the version too: another one would seem to be a wrong key.
     if (request.headers['sec-websocket-protocol'] !== SUBPROTOCOL)
       return { refusal: 'protocol', status: 400 };
+    const proved = this.#options.isInsecure ? this.#judgeProof(guest, request) : this.#judgeTls(request);
+    if ('refusal' in proved) return proved;
     if (this.#connections >= this.#limits.connections) return { refusal: 'connections', status: 503 };
     return proved;
   }

@@ -11,13 +11,13 @@ import { startServer, type Door } from '../coordinator/server.js';
 import { afterInput, type Clock } from '../shared/clock.js';
 import { largestFrames } from '../shared/codec.js';
 import type { Dataset } from '../shared/dataset.js';
-import { LockstepError } from '../shared/errors.js';
+import { LockstepError, messageOf } from '../shared/errors.js';
 import type { RunEventBody } from '../shared/events.js';
 import { plural } from '../shared/format.js';
 import { formatAddress } from '../shared/handshake.js';
 import { formatJoin } from '../shared/join.js';
 import { leafJobOf } from '../shared/leaf-job.js';
-import { isLoopback, LOOPBACK, outsideHost, type Listening } from '../shared/listen.js';
+import { isLoopback, isWildcard, LOOPBACK, outsideHost, type Listening } from '../shared/listen.js';
 import type { LocalNode, NodeState } from '../shared/node.js';
 import { systemFraction, systemRandom } from '../shared/random.js';
 import type { Job } from '../shared/settings.js';
@@ -38,6 +38,14 @@ export interface ClusterParts {
   readonly emit: (event: RunEventBody) => void;
   /** The run is to end, saved, for this reason. */
   readonly onGiveUp: (error: LockstepError) => void;
+  /** Nodes of this machine that the coordinator starts itself, and how: they join with this line. */
+  readonly processes?: OwnProcesses | undefined;
+}
+
+export interface OwnProcesses {
+  readonly count: number;
+  /** Settles when all have ended, after `signal` aborts at the latest. Rejects where they cannot compute. */
+  run(joinLine: string, signal: AbortSignal): Promise<unknown>;
 }
 
 export interface OpenCluster {
@@ -62,10 +70,19 @@ export async function openCluster(parts: ClusterParts): Promise<OpenCluster> {
   let cluster: Cluster | undefined;
   let door: Door | undefined;
   let runsKey: RunKey | undefined;
+  const stopProcesses = new AbortController();
+  let processesEnded: Promise<unknown> | undefined;
+  const onLost = (error: unknown): void => {
+    onGiveUp(
+      error instanceof LockstepError ? error : new LockstepError('LOCKSTEP_PROCESS_DIES', messageOf(error)),
+    );
+  };
   const close = async (isFinished: boolean): Promise<void> => {
     // In this order, so that agents are told that the run is finished before their connections end.
     if (cluster) await cluster.close(isFinished);
     else await own.close();
+    stopProcesses.abort();
+    await processesEnded;
     await door?.close();
     refusals?.close();
   };
@@ -130,7 +147,13 @@ export async function openCluster(parts: ClusterParts): Promise<OpenCluster> {
     }
     const outside = known ?? LOOPBACK;
     const line = formatJoin({ host: outside, port: bound, key, isEncrypted: !isInsecure });
-    runsKey.save();
+    if (!listening.isPrivate) runsKey.save();
+    if (parts.isResumed && runsKey.isNew && !listening.isPrivate) {
+      const message =
+        `The run has no key in ${runsKey.path} and gets a new one: agents that had joined it are refused. If its key is ` +
+        'elsewhere, name the file with --key-file.';
+      emit({ type: 'warning', message });
+    }
     if (listening.joinFile !== undefined) writeJoinFile(listening.joinFile, runDir, line);
     if (isInsecure && !(isLoopback(host) && advertise === undefined)) {
       const message =
@@ -138,8 +161,15 @@ export async function openCluster(parts: ClusterParts): Promise<OpenCluster> {
         'read and change the images, weights and sums.';
       emit({ type: 'warning', message });
     }
-    const address = formatAddress(outside, bound);
-    emit({ type: 'listening', address, ...(listening.joinFile === undefined && { join: line }) });
+    if (!listening.isPrivate) {
+      const address = formatAddress(outside, bound);
+      emit({ type: 'listening', address, ...(listening.joinFile === undefined && { join: line }) });
+    }
+    if (parts.processes) {
+      const inside = isWildcard(host) ? LOOPBACK : host;
+      const ownLine = formatJoin({ host: inside, port: bound, key, isEncrypted: !isInsecure });
+      processesEnded = parts.processes.run(ownLine, stopProcesses.signal).catch(onLost);
+    }
     await gather(nodes, parts);
     return { cluster: nodes, port: bound, close };
   } catch (error) {
@@ -150,13 +180,16 @@ export async function openCluster(parts: ClusterParts): Promise<OpenCluster> {
 }
 
 /** Waits for the nodes that the run wants before its first step, until it is aborted or has no patience left. */
-async function gather(cluster: Cluster, { listening, own, clock, onGiveUp }: ClusterParts): Promise<void> {
+async function gather(
+  cluster: Cluster,
+  { listening, own, clock, onGiveUp, processes }: ClusterParts,
+): Promise<void> {
   const { minNodes, patienceMs } = listening;
-  const wanted = Math.max(minNodes, own.threads === 0 ? 1 : 0);
+  const wanted = Math.max(minNodes + (processes?.count ?? 0), own.threads === 0 ? 1 : 0);
   if (wanted === 0) return;
   const giveUp = (): void => {
     const seconds = Math.round(patienceMs / 1000);
-    const text = `Fewer than ${plural(wanted, 'remote node')} joined within ${seconds} s (--patience).`;
+    const text = `Fewer than ${plural(wanted, 'node')} joined within ${seconds} s (--patience).`;
     onGiveUp(new LockstepError('LOCKSTEP_NO_NODES', text));
   };
   const stopWaiting = patienceMs === Infinity ? undefined : clock.after(patienceMs, giveUp);

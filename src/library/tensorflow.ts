@@ -1,8 +1,113 @@
-// TensorFlow on this machine: what is installed, and the places to compute that there are.
+// TensorFlow on this machine: what is installed, and where it can compute.
 
-import { findRuntimes, setupFolder, type TensorflowRuntime } from '../worker/engines/tensorflow/runtime.js';
+import { execFile } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { promisify } from 'node:util';
+import { LockstepError } from '../shared/errors.js';
+import type { TrainSettings } from '../shared/settings.js';
+import {
+  chooseRuntime,
+  findRuntimes,
+  profileName,
+  setupFolder,
+  tensorflowEnvironment,
+  type TensorflowPlace,
+  type TensorflowRuntime,
+} from '../worker/engines/tensorflow/runtime.js';
 
 /** The best first. */
 export function tensorflowRuntimes(): TensorflowRuntime[] {
   return findRuntimes(setupFolder(process.env), process.cwd());
+}
+
+/** A process to be: what it is called on this machine, and where it computes. */
+export interface ProcessPlan {
+  readonly name: string;
+  readonly place: TensorflowPlace;
+  /** Its environment, without what is a secret of this process. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+export interface Gpu {
+  readonly index: number;
+  readonly name: string;
+}
+
+/**
+ * One process for each device that is chosen, on the CPU one for each worker. By default all GPUs, where there are any
+ * and TensorFlow can use them, else the CPU.
+ * @throws LOCKSTEP_NO_TENSORFLOW, LOCKSTEP_NO_GPU
+ */
+export async function planProcesses({
+  devices,
+  workers,
+}: Pick<TrainSettings, 'devices' | 'workers'>): Promise<ProcessPlan[]> {
+  const runtimes = tensorflowRuntimes();
+  const gpus = devices === 'cpu' || !(devices || runtimes[0]?.isGpu) ? [] : await listGpus();
+  const chosen = chooseGpus(devices, gpus);
+  if (chosen.length === 0) {
+    const count = workers === 'auto' ? availableParallelism() : workers;
+    return Array.from({ length: count }, (_, i) => placeOn(`cpu${i}`, 'cpu', undefined, runtimes));
+  }
+  return chosen.map(({ index, name }) => placeOn(`gpu${index}`, index, name, runtimes));
+}
+
+/** @throws LOCKSTEP_NO_GPU where one is named that there is not */
+export function chooseGpus(devices: TrainSettings['devices'], gpus: readonly Gpu[]): readonly Gpu[] {
+  if (devices === undefined || devices === 'cpu') return devices === 'cpu' ? [] : gpus;
+  const missing = (what: string): LockstepError =>
+    new LockstepError(
+      'LOCKSTEP_NO_GPU',
+      `${what}; nvidia-smi lists ${gpus.length === 0 ? 'none' : gpus.map(({ index }) => index).join(', ')}.`,
+    );
+  if (devices === 'all') {
+    if (gpus.length === 0) throw missing('There is no GPU');
+    return gpus;
+  }
+  return devices.split(',').map(text => {
+    const gpu = gpus.find(({ index }) => index === Number(text));
+    if (!gpu) throw missing(`There is no GPU ${text}`);
+    return gpu;
+  });
+}
+
+async function listGpus(): Promise<Gpu[]> {
+  try {
+    const query = ['--query-gpu=index,name', '--format=csv,noheader'];
+    return parseGpus((await promisify(execFile)('nvidia-smi', query)).stdout);
+  } catch {
+    return [];
+  }
+}
+
+/** Of lines such as `0, NVIDIA H100 80GB HBM3`. */
+export function parseGpus(text: string): Gpu[] {
+  return text.split('\n').flatMap(line => {
+    const [, index, name] = /^(\d+), *(.*\S)\s*$/.exec(line) ?? [];
+    return index === undefined ? [] : [{ index: Number(index), name }];
+  });
+}
+
+function placeOn(
+  name: string,
+  device: TensorflowPlace['device'],
+  deviceName: string | undefined,
+  runtimes: readonly TensorflowRuntime[],
+): ProcessPlan {
+  const runtime = chooseRuntime(runtimes, device);
+  const settings = tensorflowEnvironment(device, process.env);
+  const { LOCKSTEP_JOIN: _, ...inherited } = process.env;
+  const profile = profileName(runtime, deviceName, settings);
+  return { name, place: { runtime, device, profile }, env: { ...inherited, ...settings } };
+}
+
+/**
+ * Where a thread of this very process computes, with the environment set for it: the first device that `planProcesses`
+ * would choose.
+ * @throws LOCKSTEP_NO_TENSORFLOW, LOCKSTEP_NO_GPU
+ */
+export async function placeHere(devices: TrainSettings['devices']): Promise<TensorflowPlace> {
+  const [{ place }] = await planProcesses({ devices, workers: 1 });
+  Object.assign(process.env, tensorflowEnvironment(place.device, process.env));
+  return place;
 }

@@ -15,7 +15,13 @@ import { LockstepError, messageOf } from '../shared/errors.js';
 import type { RunEventBody } from '../shared/events.js';
 import { parseFault, type Fault } from '../shared/faults.js';
 import { plural } from '../shared/format.js';
-import { listenFlags, resolveListening, type Listening, type ListenSettings } from '../shared/listen.js';
+import {
+  listenFlags,
+  privateListening,
+  resolveListening,
+  type Listening,
+  type ListenSettings,
+} from '../shared/listen.js';
 import { compileModel, type ModelSpec } from '../shared/model.js';
 import type { LocalNode } from '../shared/node.js';
 import { checkResume } from '../shared/resume.js';
@@ -27,9 +33,10 @@ import {
   type Job,
   type TrainSettings,
 } from '../shared/settings.js';
-import { F32_PROFILE } from '../worker/engines/engine.js';
+import { profileOf } from '../worker/engines/engine.js';
 import { createPool } from '../worker/pool.js';
-import type { OpenCluster } from './listening.js';
+import type { OpenCluster, OwnProcesses } from './listening.js';
+import type { ProcessPlan } from './tensorflow.js';
 import { startTraining, type Training, type Weights } from './training.js';
 
 /** Those of `ListenSettings` belong to the call and not to the run: with `resume` they are given again. */
@@ -103,15 +110,17 @@ async function trainJob(
   let own: LocalNode;
   let open: OpenCluster | undefined;
   try {
-    own = await startNode(begun, settings, fault, damaged, emit);
-    if (listening) {
+    const plans = await plansOf(begun.job.settings);
+    own = await startNode(begun, settings, fault, damaged, emit, plans, listening?.isMixed === true);
+    const door = listening ?? (plans.length > 0 ? privateListening : undefined);
+    if (door) {
       // Runs that do not listen start without the network.
       const { openCluster } = await import('./listening.js');
       const onGiveUp = (error: LockstepError): void => giveUp.abort(error);
       const clock = systemClock;
       open = await openCluster({
         ...begun,
-        listening,
+        listening: door,
         runDir: folder.dir,
         isResumed: resume !== undefined,
         own,
@@ -119,6 +128,7 @@ async function trainJob(
         signal,
         emit,
         onGiveUp,
+        processes: ownProcesses(plans, emit),
       });
     }
   } catch (error) {
@@ -128,7 +138,8 @@ async function trainJob(
   }
   let isDone = false;
   try {
-    const node = open?.cluster ?? own;
+    const cluster = open?.cluster;
+    const node = cluster ?? own;
     const resumeFlags = open && listening && listenFlags(given, listening, open.port);
     const { result, weights } = await run({
       ...begun,
@@ -137,14 +148,43 @@ async function trainJob(
       ...watcher,
       signal,
       resumeFlags,
+      nodeReports: cluster && (() => cluster.nodeReports()),
     });
     isDone = true;
-    const nodes = open && { nodes: open.cluster.nodeReports() };
+    const nodes = cluster && { nodes: cluster.nodeReports() };
     return { result: { ...result, ...nodes }, weights };
   } finally {
     await (open ? open.close(isDone) : own.close());
     folder.close();
   }
+}
+
+/** Of the engine `tensorflow` alone. @throws LOCKSTEP_NO_TENSORFLOW, LOCKSTEP_NO_GPU */
+async function plansOf({ engine, devices, workers }: TrainSettings): Promise<ProcessPlan[]> {
+  if (engine !== 'tensorflow' || workers === 0) return [];
+  const { planProcesses } = await import('./tensorflow.js');
+  return planProcesses({ devices, workers });
+}
+
+function ownProcesses(plans: readonly ProcessPlan[], emit: Watcher['emit']): OwnProcesses | undefined {
+  if (plans.length === 0) return undefined;
+  return {
+    count: plans.length,
+    async run(joinLine, signal) {
+      const { runProcesses } = await import('./processes.js');
+      return runProcesses({
+        plans,
+        joinLine,
+        prefix: '',
+        cacheDir: undefined,
+        cacheBytes: undefined,
+        retryMs: undefined,
+        clock: systemClock,
+        signal,
+        onWarning: message => emit({ type: 'warning', message }),
+      });
+    },
+  };
 }
 
 /** Says what is to be done, and starts the threads that will do it. */
@@ -154,13 +194,18 @@ async function startNode(
   fault: Fault | undefined,
   damaged: readonly string[],
   emit: Watcher['emit'],
+  plans: readonly ProcessPlan[],
+  isMixed: boolean,
 ): Promise<LocalNode> {
   const { job, dataset, folder, from } = begun;
   const cores = availableParallelism();
-  const threads = job.settings.workers === 'auto' ? cores : job.settings.workers;
+  const isElsewhere = job.settings.engine === 'tensorflow';
+  const workers = job.settings.workers === 'auto' ? cores : job.settings.workers;
+  const threads = isElsewhere ? 0 : workers;
+  const computing = isElsewhere ? plans.length : threads;
   folder.checkSpace(checkpointBytes(job));
-  emit({ type: 'start', ...describeStart(begun, threads) }, from.step);
-  for (const message of [...damaged, ...warnings(chosen, begun, threads, fault)]) {
+  emit({ type: 'start', ...describeStart(begun, computing) }, from.step);
+  for (const message of [...damaged, ...warnings(chosen, begun, computing, fault, isMixed)]) {
     emit({ type: 'warning', message });
   }
   return createPool({
@@ -262,7 +307,12 @@ function limitsOf({ settings, stepsPerEpoch, totalSteps }: Job): string {
 }
 
 function jobOf(settings: TrainSettings, spec: ModelSpec, dataset: Dataset): Job {
-  return createJob(settings, compileModel(spec, dataset.shape, dataset.classes), dataset, F32_PROFILE);
+  return createJob(
+    settings,
+    compileModel(spec, dataset.shape, dataset.classes),
+    dataset,
+    profileOf(settings.engine),
+  );
 }
 
 function describeStart({ job, dataset, folder, from }: Begun, workers: number) {
@@ -293,6 +343,7 @@ function warnings(
   { job, dataset }: Begun,
   threads: number,
   fault: Fault | undefined,
+  isMixed: boolean,
 ): string[] {
   const { lanes, settings } = job;
   const found: string[] = [];
@@ -307,6 +358,9 @@ function warnings(
     if (chosen[name] !== undefined && settings.optimizer !== 'sgd') {
       found.push(`The setting ${name} is of the optimizer sgd; it has no effect with ${settings.optimizer}.`);
     }
+  }
+  if (isMixed) {
+    found.push('Nodes of any arithmetic may compute (--mixed): nobody can reproduce the bits of this run.');
   }
   if (lanes < threads) {
     found.push(

@@ -20,7 +20,7 @@ import {
   type TrainSettings,
 } from '../shared/settings.js';
 import { formatShape } from '../shared/shape.js';
-import { F32_PROFILE } from '../worker/engines/engine.js';
+import { profileOf } from '../worker/engines/engine.js';
 import { createPool } from '../worker/pool.js';
 
 /** Which data; by default the run's own. */
@@ -83,9 +83,10 @@ export function openRun(dir: string): TrainedRun {
   const { totalSteps } = config;
   const warnings = problems.map(problem => `${problem} ${file} is used.`);
   const { profile } = config.bits;
-  if (profile !== F32_PROFILE) {
+  const own = profileOf(config.settings.engine);
+  if (profile !== own) {
     warnings.push(
-      `The run was computed in the arithmetic ${String(profile)}, and this version has ${F32_PROFILE}: ` +
+      `The run was computed in the arithmetic ${String(profile)}, and this version has ${own}: ` +
         'figures may differ from those of the run in their last digits.',
     );
   }
@@ -141,12 +142,18 @@ export async function evaluateWith(
   // Nothing is trained: one sample stands for the training set, and the defaults for all settings that would count then.
   const train = { images: test.images.subarray(0, size), labels: test.labels.subarray(0, 1) };
   const dataset = { name, digest, shape, classes, train, test };
-  const settings = resolveSettings({ engine: config.settings.engine, workers: chosenWorkers });
+  const { engine, devices } = config.settings;
+  const settings = resolveSettings({ engine, workers: chosenWorkers, devices });
   const cores = availableParallelism();
+  const tensorflow =
+    engine === 'tensorflow' ? await (await import('./tensorflow.js')).placeHere(devices) : undefined;
+  // Two threads that load TensorFlow at the same moment crash the process.
+  const threads = tensorflow ? 1 : settings.workers === 'auto' ? cores : settings.workers;
   const node = await createPool({
-    job: { ...createJob(settings, model, dataset, F32_PROFILE), normalization: config.normalization },
+    job: { ...createJob(settings, model, dataset, profileOf(engine)), normalization: config.normalization },
     dataset,
-    threads: settings.workers === 'auto' ? cores : settings.workers,
+    threads,
+    tensorflow,
     cores,
     state: { step: source.step, hash: 0n, bank: { ...emptyBank(model), weights } },
     clock: systemClock,

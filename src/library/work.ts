@@ -4,21 +4,33 @@ import { availableParallelism, homedir, hostname } from 'node:os';
 import { join as joinPath } from 'node:path';
 import * as v from 'valibot';
 import { systemClock } from '../shared/clock.js';
+import { LockstepError } from '../shared/errors.js';
 import { parseFault } from '../shared/faults.js';
 import { withoutUndefined } from '../shared/format.js';
 import { parseJoin } from '../shared/join.js';
 import type { LeafJob, Numerics } from '../shared/leaf-job.js';
+import type { LostThread } from '../shared/node.js';
 import { systemFraction, systemRandom } from '../shared/random.js';
-import { parseSettings, path, threadEngineNames, wholeNumber, workersSchema } from '../shared/settings.js';
+import {
+  devicesSchema,
+  parseSettings,
+  path,
+  threadEngineNames,
+  wholeNumber,
+  workersSchema,
+} from '../shared/settings.js';
 import { runAgent, type AgentResult, type AgentStatus } from '../worker/agent.js';
 import { MOST_FRAME_BYTES } from '../worker/agent-job.js';
 import { connect } from '../worker/connect.js';
 import { computesInOwnThread } from '../worker/crew.js';
-import { F32_PROFILE } from '../worker/engines/engine.js';
+import { profileOf } from '../worker/engines/engine.js';
+import type { TensorflowPlace } from '../worker/engines/tensorflow/runtime.js';
 import { checkNumerics } from '../worker/numerics-check.js';
 import { createAgentNode } from '../worker/pool.js';
 import { DEFAULT_CACHE_BYTES, openShardCache } from '../worker/shard-cache.js';
 import { readPackage } from './package.js';
+import { runProcesses } from './processes.js';
+import { planProcesses } from './tensorflow.js';
 
 export interface WorkOptions {
   /** Threads; 'auto', the default, is one for each core. */
@@ -29,6 +41,10 @@ export interface WorkOptions {
    * nor with a fault to inject.
    */
   readonly mayBlock?: boolean | undefined;
+  /** `tensorflow`: computes with it, in processes of its own, each a node. By default with threads, as the run says. */
+  readonly engine?: 'tensorflow' | undefined;
+  /** Of the engine `tensorflow`: `cpu`, with as many processes as `workers`, `all` GPUs, or numbers such as `0,1`. */
+  readonly devices?: string | undefined;
   /** Names the node on the coordinator's side: letters, digits, dots, dashes and underscores. By default the host's. */
   readonly name?: string | undefined;
   /** The folder that keeps shards; by default `.cache/lockstep/shards` in the user's home. */
@@ -57,6 +73,8 @@ const nameExpected = 'up to 100 letters, digits, dots, dashes and underscores';
 const optionsSchema = v.strictObject({
   workers: v.optional(workersSchema),
   mayBlock: v.optional(v.boolean('true or false')),
+  engine: v.optional(v.literal('tensorflow', "'tensorflow'")),
+  devices: v.optional(devicesSchema),
   name: v.optional(
     v.pipe(v.string(nameExpected), v.regex(/^[\w.-]+$/, nameExpected), v.maxLength(100, nameExpected)),
   ),
@@ -77,6 +95,44 @@ const optionsSchema = v.strictObject({
  */
 export async function work(joinLine: string, options: WorkOptions = {}): Promise<WorkResult> {
   parseSettings(optionsSchema, withoutUndefined(options));
+  const { engine, devices, ...rest } = options;
+  if (engine === undefined) {
+    if (devices === undefined) return workHere(joinLine, rest);
+    throw new LockstepError(
+      'LOCKSTEP_BAD_SETTING',
+      'Setting devices is of the engine tensorflow: set engine as well.',
+    );
+  }
+  const { workers = 'auto', name = hostName(), cacheDir, cacheBytes, retryMs, onStatus } = rest;
+  const { signal = new AbortController().signal, onWarning = () => {} } = rest;
+  parseJoin(joinLine);
+  return runProcesses({
+    plans: await planProcesses({ devices, workers }),
+    joinLine,
+    prefix: `${name}-`,
+    cacheDir,
+    cacheBytes,
+    retryMs,
+    clock: systemClock,
+    signal,
+    onStatus,
+    onWarning,
+  });
+}
+
+/** How a process computes with TensorFlow. */
+export interface TensorflowWork {
+  readonly place: TensorflowPlace;
+  /** The native library is loaded once in a process: its thread is not replaced. */
+  readonly onThreadLost: (lost: LostThread) => void;
+}
+
+/** As `work`, in this very process. */
+export async function workHere(
+  joinLine: string,
+  options: Omit<WorkOptions, 'engine' | 'devices'>,
+  tensorflow?: TensorflowWork,
+): Promise<WorkResult> {
   const { workers = 'auto', mayBlock = false, name = hostName(), signal, inject } = options;
   const { cacheDir = joinPath(homedir(), '.cache', 'lockstep', 'shards') } = options;
   const { cacheBytes = workDefaults.cacheBytes, retryMs = workDefaults.retryMs } = options;
@@ -87,7 +143,8 @@ export async function work(joinLine: string, options: WorkOptions = {}): Promise
   const cores = availableParallelism();
   const threads = workers === 'auto' ? cores : workers;
   /** Computed once for each job. */
-  const check = (job: LeafJob): Promise<Numerics> => checkNumerics(job, { clock });
+  const check = (job: LeafJob): Promise<Numerics> =>
+    checkNumerics(job, { clock, tensorflow: tensorflow?.place });
   const nodeId = Buffer.from(systemRandom(8)).toString('hex');
   return runAgent({
     connect: aborted =>
@@ -104,7 +161,10 @@ export async function work(joinLine: string, options: WorkOptions = {}): Promise
     name,
     threads,
     version: readPackage().version,
-    engines: threadEngineNames.map(engine => ({ engine, profile: F32_PROFILE })),
+    engines: (tensorflow ? (['tensorflow'] as const) : threadEngineNames).map(engine => ({
+      engine,
+      profile: profileOf(engine),
+    })),
     retryMs,
     createNode: async job => {
       const { leafMs } = await check(job);
@@ -116,11 +176,15 @@ export async function work(joinLine: string, options: WorkOptions = {}): Promise
         clock,
         name: `node ${name}`,
         fault,
+        tensorflow: tensorflow?.place,
         onWarning,
-        onThreadLost: ({ thread, phase, reason }) =>
+        onThreadLost: lost => {
+          if (tensorflow) return tensorflow.onThreadLost(lost);
+          const { thread, phase, reason } = lost;
           onWarning(
             `Thread ${thread} was lost in phase ${phase}: ${reason}. It is replaced; nothing else changes.`,
-          ),
+          );
+        },
       });
     },
     check,

@@ -112,6 +112,8 @@ export type RunEventBody =
   | {
       /** Ended by a signal, or by the caller; the run can be resumed. */
       readonly type: 'interrupted';
+      /** As in `done`, where it listened. */
+      readonly nodes?: readonly NodeReport[];
       readonly runDir: string;
       /** The command that goes on with it. */
       readonly resume: string;

@@ -27,6 +27,8 @@ export interface Numerics {
   readonly digests: readonly [string, string, string];
   /** What the last of them took, on one thread. */
   readonly leafMs: number;
+  /** The same of the short one, which has half the samples. */
+  readonly shortMs: number;
 }
 
 export function leafJobOf(job: Job, { train, test }: Pick<Dataset, SetName>): LeafJob {

@@ -2,12 +2,15 @@
 // are given again with each resume.
 
 import { isIPv6 } from 'node:net';
+import { resolve } from 'node:path';
 import * as v from 'valibot';
 import { durationForm, parseDuration } from './duration.js';
 import { LockstepError } from './errors.js';
 import { flagOf } from './format.js';
 import { formatAddress } from './handshake.js';
 import { parseSettings, path, wholeNumber } from './settings.js';
+
+export const LOOPBACK = '127.0.0.1';
 
 const listenForm = "a text such as '7077' (on loopback), '0.0.0.0:7077' or '[::]:7077'";
 const hostForm = 'the name or the address of a host, without a port';
@@ -63,6 +66,8 @@ export interface Listening {
   readonly keyFile: string | undefined;
   readonly joinFile: string | undefined;
   readonly isInsecure: boolean;
+  /** For processes of its own: nobody is told how to join, and no key is kept. */
+  readonly isPrivate: boolean;
   readonly isMixed: boolean;
   readonly audit: number;
 }
@@ -83,6 +88,12 @@ export function resolveListening(chosen: ListenSettings): Listening | undefined 
     );
   }
   const { advertise, minNodes = 0, keyFile, joinFile, insecure = false, mixed = false, audit = 0.001 } = rest;
+  if (joinFile !== undefined && keyFile !== undefined && resolve(joinFile) === resolve(keyFile)) {
+    throw new LockstepError(
+      'LOCKSTEP_BAD_SETTING',
+      `Settings joinFile and keyFile are the same file, ${joinFile}: the one would replace the other.`,
+    );
+  }
   const patienceMs = patience === undefined ? Infinity : parseDuration(patience)!;
   if (mixed && rest.audit !== undefined && rest.audit > 0) {
     throw new LockstepError(
@@ -98,10 +109,26 @@ export function resolveListening(chosen: ListenSettings): Listening | undefined 
     keyFile,
     joinFile,
     isInsecure: insecure,
+    isPrivate: false,
     isMixed: mixed,
     audit: mixed ? 0 : audit,
   };
 }
+
+/** For processes of the coordinator's own where nobody else is listened for. */
+export const privateListening: Listening = {
+  host: LOOPBACK,
+  port: 0,
+  advertise: undefined,
+  minNodes: 0,
+  patienceMs: Infinity,
+  keyFile: undefined,
+  joinFile: undefined,
+  isInsecure: false,
+  isPrivate: true,
+  isMixed: false,
+  audit: 0,
+};
 
 /** Undefined if the text is neither a port nor an address with one. */
 export function parseListen(text: string): { readonly host: string; readonly port: number } | undefined {
@@ -118,8 +145,6 @@ export function listenFlags(chosen: ListenSettings, { host }: Listening, port: n
     return value === true ? [`--${flagOf(name)}`] : [`--${flagOf(name)}`, String(value)];
   });
 }
-
-export const LOOPBACK = '127.0.0.1';
 
 /** Whether only this machine reaches it. */
 export function isLoopback(host: string): boolean {

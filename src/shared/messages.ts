@@ -114,6 +114,7 @@ export const toCoordinatorSchema = v.variant('type', [
     profile: text(MOST_PROFILE),
     digests: v.pipe(v.array(digest64), v.length(3)),
     leafMs: duration,
+    shortMs: duration,
   }),
   /** The shards of this plan are held. */
   v.strictObject({ type: v.literal('prepared'), plan: count(Number.MAX_SAFE_INTEGER) }),
@@ -134,8 +135,8 @@ export const toCoordinatorSchema = v.variant('type', [
   }),
   /** A part that was bad twice. */
   v.strictObject({ type: v.literal('bad-leaf'), ...work, part: lanes, message: text(MOST_TEXT) }),
-  /** The node goes; its leases are free. */
-  v.strictObject({ type: v.literal('leave') }),
+  /** The node goes, and why, for people; its leases are free. */
+  v.strictObject({ type: v.literal('leave'), reason: text(MOST_TEXT) }),
   v.strictObject({ type: v.literal('pong'), sentMs: duration }),
 ]);
 

@@ -34,6 +34,7 @@ export const path = v.pipe(v.string('a path'), v.minLength(1, 'a path'));
 const above0 = 'a number above 0';
 const from0 = 'a number from 0';
 const fraction = 'a number from 0 to below 1';
+const devicesForm = "'cpu', 'all' or numbers of GPUs such as '0,1'";
 const checkpointEveryForm = "steps ('500'), epochs ('2epochs') or seconds ('30s')";
 
 export const optimizerNames = ['sgd', 'adam', 'adamw'] as const;
@@ -59,6 +60,8 @@ export const workersSchema = workersFrom(1);
 /** Samples of a step, and so its lanes. */
 export const MOST_BATCH = 1_048_576;
 
+export const devicesSchema = v.pipe(v.string(devicesForm), v.regex(/^(cpu|all|\d+(,\d+)*)$/, devicesForm));
+
 /** Everything `train` accepts that is kept with the run, by the names of the flags. */
 export const trainSettingsSchema = v.strictObject({
   /** A preset's name, a path that ends with .json, or a list of layers. */
@@ -82,6 +85,8 @@ export const trainSettingsSchema = v.strictObject({
   warmup: v.optional(wholeNumber(0)),
   seed: wholeNumber(0),
   engine: oneOf(engineNames),
+  /** Of the engine `tensorflow`: `cpu`, `all` GPUs or the numbers of some. By default GPUs where there are any. */
+  devices: v.optional(devicesSchema),
   /** A folder of IDX files; by default MNIST. */
   data: v.optional(path),
   /** The smallest label of `data`: class 0. */
@@ -118,6 +123,9 @@ export const defaults: TrainSettings = {
   checkpointEvery: '10s',
 };
 
+/** Of the engine `tensorflow`, whose leaves should be larger: see `defaultLeaf`. */
+const tensorflowBatch = 256;
+
 /** The peak learning rate where the user names another optimizer and no rate: these belong together. */
 const sgdLearningRate = 0.05;
 
@@ -132,6 +140,7 @@ export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
   return checkSettings({
     ...defaults,
     ...(typeof model === 'string' && !isModelFile(model) && presetNamed(model).settings),
+    ...(chosen.engine === 'tensorflow' && { batch: tensorflowBatch }),
     ...(chosen.optimizer === 'sgd' && { lr: sgdLearningRate }),
     ...withoutUndefined(chosen),
   });
@@ -148,11 +157,13 @@ export function resumedSettings(stored: TrainSettings, chosen: Partial<TrainSett
 
 function checkSettings(values: object): TrainSettings {
   const settings = parseSettings(trainSettingsSchema, values);
-  const leaf = settings.leaf ?? defaultLeaf(settings.batch);
-  if (settings.batch % leaf !== 0) {
+  const { batch, engine } = settings;
+  const usual = defaultLeaf(batch, engine);
+  const leaf = settings.leaf ?? usual;
+  if (batch % leaf !== 0) {
     throw new LockstepError(
       'LOCKSTEP_BAD_SETTING',
-      `Setting batch (${settings.batch}) must be a multiple of leaf (${leaf}); leave leaf out to get ${defaultLeaf(settings.batch)}.`,
+      `Setting batch (${batch}) must be a multiple of leaf (${leaf}); leave leaf out to get ${usual}.`,
     );
   }
   return settings;
@@ -263,8 +274,8 @@ export interface Job {
 }
 
 export function createJob(settings: TrainSettings, model: Model, dataset: Dataset, profile: string): Job {
-  const { batch, seed } = settings;
-  const leaf = settings.leaf ?? defaultLeaf(batch);
+  const { batch, seed, engine } = settings;
+  const leaf = settings.leaf ?? defaultLeaf(batch, engine);
   const { lanes, stepsPerEpoch } = new Schedule({ samples: dataset.train.labels.length, seed, batch, leaf });
   const steps = totalSteps(settings, stepsPerEpoch);
   return {

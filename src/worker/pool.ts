@@ -160,6 +160,7 @@ class Pool implements LocalNode, AgentNode {
       optimizer,
       spinMs,
       tensorflow,
+      onlyUpdates: threads === 0,
     };
     this.#crew = inThisThread ? new OwnThread(task, options) : new ThreadCrew(task, options);
   }

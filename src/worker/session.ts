@@ -13,6 +13,7 @@ import { sha256 } from '../shared/hash.js';
 import {
   MOST_FETCHES,
   MOST_PARTS,
+  plainText,
   PROTOCOL_VERSION,
   type MessageOf,
   type ToAgent,
@@ -144,7 +145,7 @@ export class Session {
 
   /** Gives the leases back and ends. */
   leave(): void {
-    this.#send({ type: 'leave' });
+    this.#send({ type: 'leave', reason: 'it was told to' });
     this.#end({ how: 'left' }, 'the node leaves');
   }
 
@@ -172,7 +173,7 @@ export class Session {
 
   /** This node cannot go on. */
   #fail(error: unknown): void {
-    this.#send({ type: 'leave' });
+    this.#send({ type: 'leave', reason: plainText(messageOf(error)) });
     this.#end({ how: 'failed', error }, messageOf(error));
   }
 
@@ -236,10 +237,10 @@ export class Session {
     const held = await hold(job);
     if (this.#isOver) return;
     this.#held = held;
-    const { profile, digests, leafMs } = await held.check();
+    const { profile, digests, leafMs, shortMs } = await held.check();
     if (this.#isOver) return;
     this.#joinedMs = clock.nowMs();
-    this.#send({ type: 'checked', profile, digests: [...digests], leafMs });
+    this.#send({ type: 'checked', profile, digests: [...digests], leafMs, shortMs });
     this.#showState();
   }
 

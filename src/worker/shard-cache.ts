@@ -4,8 +4,9 @@
 // what two processes do at once is at worst done twice. Which files were used last, their modification times say. A
 // cache is never worth an agent: where the folder cannot be used, shards are fetched, and one warning says so.
 
+import { constants } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { messageOf } from '../shared/errors.js';
 import { hex256, sha256 as digestOf } from '../shared/hash.js';
 
@@ -17,6 +18,9 @@ export interface ShardCache {
 }
 
 export const DEFAULT_CACHE_BYTES = 1_073_741_824;
+
+/** More than any shard has; what is larger was put there by somebody else. */
+const MOST_SHARD_BYTES = 1_073_741_824;
 
 /** One that is being written, or was when its process was killed. */
 const partName = /^[0-9a-f]{64}\.\d+-\d+\.part$/;
@@ -46,7 +50,7 @@ export function openShardCache(folder: string, { maxBytes, onWarning }: ShardCac
     const path = join(folder, sha256);
     const part = `${path}.${process.pid}-${partsBegun++}.part`;
     try {
-      await mkdir(folder, { recursive: true, mode: 0o700 });
+      await makeFolder(folder);
       await writeFile(part, bytes, { mode: 0o600, flag: 'wx' });
       await rename(part, path).catch((error: unknown) => {
         // Another process has made room with it: times are coarse, so the newest file may look like the oldest.
@@ -77,13 +81,36 @@ export function openShardCache(folder: string, { maxBytes, onWarning }: ShardCac
   };
 }
 
+/** With all above it. `recursive` would do, but on Node 20 it never returns where /proc refuses a folder. */
+async function makeFolder(dir: string): Promise<void> {
+  try {
+    await mkdir(dir, { mode: 0o700 });
+  } catch (error) {
+    if (hasCode(error, 'EEXIST')) return;
+    if (!isAbsent(error) || dirname(dir) === dir || (await isFolder(dirname(dir)))) throw error;
+    await makeFolder(dirname(dir));
+    await mkdir(dir, { mode: 0o700 });
+  }
+}
+
+async function isFolder(dir: string): Promise<boolean> {
+  return stat(dir).then(
+    stats => stats.isDirectory(),
+    () => false,
+  );
+}
+
 /** Marks the file as used now, where it may be written: its last byte is written over itself. */
 async function readAndTouch(path: string): Promise<Uint8Array> {
-  const file = await open(path, 'r+').catch(async (error: unknown) => {
+  // Without O_NONBLOCK, opening a pipe would wait for ever.
+  const { O_RDWR, O_RDONLY, O_NONBLOCK } = constants;
+  const file = await open(path, O_RDWR | O_NONBLOCK).catch(async (error: unknown) => {
     if (isAbsent(error)) throw error;
-    return open(path, 'r');
+    return open(path, O_RDONLY | O_NONBLOCK);
   });
   try {
+    const stats = await file.stat();
+    if (!stats.isFile() || stats.size > MOST_SHARD_BYTES) throw new Error(`${path} is no shard`);
     const bytes = await file.readFile();
     await file.write(bytes, bytes.length - 1, 1, bytes.length - 1).catch(() => {});
     return bytes;
@@ -117,5 +144,9 @@ async function sizeAndTime(path: string) {
 }
 
 function isAbsent(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+  return hasCode(error, 'ENOENT');
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
 }

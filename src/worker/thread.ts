@@ -48,6 +48,8 @@ export interface ExecutorTask {
   readonly job: LeafJob;
   /** Where updates are done. */
   readonly optimizer?: OptimizerConfig | undefined;
+  /** Whether others compute: then no engine is needed. */
+  readonly onlyUpdates?: boolean;
   /** How long to spin at a barrier before sleeping: 0 when threads exceed cores. */
   readonly spinMs: number;
   readonly fault?: Fault;
@@ -66,6 +68,11 @@ export type ThreadMessage =
 
 /** The most samples in a leaf of kind `evaluate`: its result does not depend on this. */
 const EVALUATION_LEAF = 256;
+
+const refuse = async (): Promise<never> => {
+  throw new Error('this node only updates');
+};
+const noEngine: Engine = { profile: 'none', useWeights: refuse, gradient: refuse, evaluate: refuse };
 
 /** Executes the command that lies in the memory, together with the other threads. */
 export type Executor = (kind: number) => Promise<void>;
@@ -86,7 +93,7 @@ export async function createExecutor(task: ExecutorTask, breathe?: () => Promise
   const toBlock = Math.floor(((thread + 1) * blocks) / threads);
   // Where others wait between leaves, none takes longer than one of training.
   const evaluationLeaf = breathe ? Math.min(EVALUATION_LEAF, leaf) : EVALUATION_LEAF;
-  const engine = await createEngine();
+  const engine = task.onlyUpdates ? noEngine : await createEngine();
   let fault = task.fault;
   /** Up to here this thread's time is charged. */
   let chargedMs = 0;

@@ -85,7 +85,7 @@ class Bench {
 
   async join(): Promise<void> {
     await this.say(hello);
-    await this.say({ type: 'checked', profile: 'f32', digests, leafMs: 1 });
+    await this.say({ type: 'checked', profile: 'f32', digests, leafMs: 1, shortMs: 1 });
   }
 
   /** Begins a step, and gives the lease of it. */
@@ -136,7 +136,7 @@ test('a node that says all in order is told the job, joins, and gets the weights
     bench.told.map(({ type }) => type),
     [],
   );
-  await bench.say({ type: 'checked', profile: 'f32', digests, leafMs: 1 });
+  await bench.say({ type: 'checked', profile: 'f32', digests, leafMs: 1, shortMs: 1 });
   assert.deepEqual(
     bench.told.map(({ type }) => type),
     ['node-joined'],
@@ -148,7 +148,7 @@ test('a node that says all in order is told the job, joins, and gets the weights
 });
 
 const early: readonly Message[] = [
-  { type: 'checked', profile: 'f32', digests, leafMs: 1 },
+  { type: 'checked', profile: 'f32', digests, leafMs: 1, shortMs: 1 },
   { type: 'prepared', plan: 1 },
   { type: 'fetch', shards: [0] },
 ];
@@ -185,6 +185,7 @@ test('another protocol and other bits of the known leaves are refused for good',
     profile: 'f32',
     digests: [digests[0], digests[1], 'f'.repeat(16)],
     leafMs: 1,
+    shortMs: 1,
   });
   assert.equal(wrong.take('end')[0].code, 'LOCKSTEP_PROFILE');
   assert.deepEqual(
@@ -265,9 +266,11 @@ test('a node that leaves is gone at once, and its leases with it', async () => {
   const bench = new Bench();
   await bench.join();
   await bench.begin();
-  await bench.say({ type: 'leave' });
+  await bench.say({ type: 'leave', reason: 'it was told to' });
   assert.equal(bench.cluster.openLeases, 0);
-  assert.ok(bench.told.some(event => event.type === 'node-lost' && event.reason === 'it left'));
+  assert.ok(
+    bench.told.some(event => event.type === 'node-lost' && event.reason === 'it left: it was told to'),
+  );
 });
 
 test('a node that says nothing at all is ended: after hello, and when it has joined', async () => {

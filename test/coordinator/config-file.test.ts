@@ -60,6 +60,8 @@ const everySetting = {
   'key-file': '/keys/mine',
   'join-file': '/keys/join',
   insecure: true,
+  mixed: false,
+  devices: 'cpu',
   audit: 0.5,
 };
 
@@ -95,6 +97,8 @@ test('every setting can be said, by the name of its flag', () => {
     keyFile: '/keys/mine',
     joinFile: '/keys/join',
     insecure: true,
+    mixed: false,
+    devices: 'cpu',
     audit: 0.5,
   });
 });

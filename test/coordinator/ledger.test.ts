@@ -262,6 +262,14 @@ for (const [first, second] of [
   });
 }
 
+test('an auditor that has to fetch its samples, and hangs, holds a step up for seconds', () => {
+  const bench = new Bench();
+  bench.begin(audited, [view('a'), view('b', { holds: { from: 0, to: 0 } })]);
+  assert.deepEqual(bench.sum('a', all), [{ type: 'add' }]);
+  assert.deepEqual(bench.tick(LATE_MS), []);
+  assert.deepEqual(bench.tick(2500).at(-1), { type: 'complete' });
+});
+
 test('a probe is never waited for, and never takes a part from its owner', () => {
   const probed: PlannedPart[] = [{ lanes: all, node: 'a', second: { node: 'p', role: 'probe' } }];
   const bench = new Bench();

@@ -456,6 +456,19 @@ for (const { what, reason, status, request } of requests) {
   });
 }
 
+socketTest('without TLS another protocol is told from a wrong key', async context => {
+  const door = await openDoor(context, { isInsecure: true });
+  const socket = await dial(door.address);
+  const answer = collect(socket);
+  socket.write(
+    'GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n' +
+      'sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n' +
+      'sec-websocket-protocol: lockstep.999\r\n\r\n',
+  );
+  assert.match(await answer, /^HTTP\/1\.1 400 /);
+  assert.deepEqual([...door.refusals], [['protocol', 1]]);
+});
+
 socketTest('a request that is no upgrade is answered and the connection closed', async context => {
   for (const isInsecure of [false, true]) {
     const door = await openDoor(context, { isInsecure });

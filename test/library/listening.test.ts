@@ -1,7 +1,7 @@
 // A coordinator that listens, with nobody who joins: what it tells, keeps, refuses and waits for.
 
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -126,6 +126,20 @@ test('a join file that cannot be written ends the run before it begins, and leav
   });
 });
 
+test('a join file replaces no link, and is another than the key file', async () => {
+  await inFolder(async (dir, options) => {
+    writeFileSync(join(dir, 'target'), 'kept');
+    symlinkSync(join(dir, 'target'), join(dir, 'link'));
+    const linked = await outcomeOf({ ...options, listen: '0', joinFile: join(dir, 'link') });
+    assert.equal(linked.error?.code, 'LOCKSTEP_KEY_FILE');
+    assert.match(linked.error?.message ?? '', /no regular file/);
+    assert.equal(readFileSync(join(dir, 'link'), 'utf8'), 'kept');
+    const same = join(dir, 'same');
+    const both = await outcomeOf({ ...options, listen: '0', joinFile: same, keyFile: same });
+    assert.match(both.error?.message ?? '', /joinFile and keyFile are the same file/);
+  });
+});
+
 test('whatever keeps it from listening, its own node is closed', async () => {
   const closed: string[] = [];
   const listening = resolveListening({ listen: '0' })!;
@@ -193,7 +207,7 @@ test('workers 0 needs somebody else who computes, also in a resumed run', async 
       if (event.type === 'waiting') abort();
     });
     assert.equal(begun.error?.code, 'LOCKSTEP_INTERRUPTED');
-    assert.match(find(begun, 'waiting').message, /1 remote node/);
+    assert.match(find(begun, 'waiting').message, /1 node/);
     await assert.rejects(train({ dataset, resume: join(dir, 'run') }), refused);
     // It can go on with threads of its own.
     const { hash } = await train({ dataset, resume: join(dir, 'run'), workers: 1 });
@@ -206,7 +220,7 @@ test('a run that waits for nodes ends when it is told to, saved before its first
     const outcome = await outcomeOf({ ...options, listen: '0', minNodes: 2 }, (event, abort) => {
       if (event.type === 'waiting') abort();
     });
-    assert.match(find(outcome, 'waiting').message, /2 remote nodes/);
+    assert.match(find(outcome, 'waiting').message, /2 nodes/);
     assert.equal(outcome.error?.code, 'LOCKSTEP_INTERRUPTED');
     assert.match(outcome.error.message, /after step 0 of/);
     assert.equal(find(outcome, 'checkpoint').step, 0);
@@ -219,10 +233,7 @@ for (const options of [{ minNodes: 1 }, { workers: 0 }]) {
     await inFolder(async (dir, rest) => {
       const outcome = await outcomeOf({ ...rest, ...options, listen: '0', patience: '1s' });
       assert.equal(outcome.error?.code, 'LOCKSTEP_NO_NODES');
-      assert.match(
-        outcome.error.message,
-        /^Fewer than 1 remote node joined within 1 s .*--resume \S+ --listen 127/,
-      );
+      assert.match(outcome.error.message, /^Fewer than 1 node joined within 1 s .*--resume \S+ --listen 127/);
       assert.equal(find(outcome, 'checkpoint').step, 0);
       assert.ok(find(outcome, 'interrupted').resume.includes(join(dir, 'run')));
       assert.equal(find(outcome, 'error').code, 'LOCKSTEP_NO_NODES');

@@ -6,10 +6,10 @@ import { presetSpec } from '#dist/shared/presets.js';
 import {
   chooseRuntime,
   findRuntimes,
-  loadTensorflow,
   setupFolder,
   tensorflowEnvironment,
 } from '#dist/worker/engines/tensorflow/runtime.js';
+import { loadTensorflow } from '#dist/worker/engines/tensorflow/native.js';
 import { createFixture, largestMagnitude, randomWeights, useTensorflow } from '../support/engine-fixture.js';
 import { Random } from '../support/random.js';
 import { engineContract } from '../worker/engine-contract.js';

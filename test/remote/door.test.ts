@@ -102,7 +102,9 @@ class KeyHolder {
           { clock },
         ).then(({ digests }) => digests);
         this.#digests.then(([a, b, c]) => {
-          connection.send(encode({ type: 'checked', profile: F32_PROFILE, digests: [a, b, c], leafMs: 1 }));
+          connection.send(
+            encode({ type: 'checked', profile: F32_PROFILE, digests: [a, b, c], leafMs: 1, shortMs: 1 }),
+          );
           resolve();
         }, reject);
       };

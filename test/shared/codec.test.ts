@@ -225,7 +225,7 @@ const crafted: [what: string, body: Uint8Array, reason: RegExp][] = [
   ['no map', Buffer.from([0x01]), /no message/],
   ['an array', Buffer.from([0x90]), /./],
   ['an unknown type', pack({ type: 'secret-word' }), /field type/],
-  ['an unknown field', pack({ type: 'leave', secretWord: 1 }), /unknown field/],
+  ['an unknown field', pack({ type: 'leave', reason: '', secretWord: 1 }), /unknown field/],
   ['a field of another type', pack({ type: 'pong', sentMs: 'secret-word' }), /field sentMs/],
   ['a missing field', pack({ type: 'pong' }), /field sentMs/],
   ['NaN', pack({ type: 'pong', sentMs: Number.NaN }), /field sentMs/],

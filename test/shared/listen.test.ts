@@ -87,6 +87,7 @@ test('defaults, and the flags that listen as before', () => {
     keyFile: undefined,
     joinFile: undefined,
     isInsecure: false,
+    isPrivate: false,
     isMixed: false,
     audit: 0.001,
   });

@@ -227,22 +227,27 @@ const leafExamples = [
 
 for (const [batch, leaf] of leafExamples) {
   test(`the default leaf of batch ${batch} is ${leaf}`, () => {
-    assert.equal(defaultLeaf(batch), leaf);
+    assert.equal(defaultLeaf(batch, 'wasm'), leaf);
   });
 }
+
+test('with tensorflow there are 4 lanes by default, of up to 64 samples', () => {
+  const defaultsOf = [4, 128, 256, 1024, 60_000].map(batch => defaultLeaf(batch, 'tensorflow'));
+  assert.deepEqual(defaultsOf, [1, 32, 64, 64, 800]);
+});
 
 test('the default leaf is the largest divisor of the batch within 8 lanes and max(32, batch / 64)', () => {
   for (let batch = 1; batch <= 3000; batch++) {
     const fits = (leaf: number) => batch / leaf >= 8 && leaf <= Math.max(32, batch / 64);
     const divisors = Array.from({ length: batch }, (_, i) => i + 1).filter(leaf => batch % leaf === 0);
-    assert.equal(defaultLeaf(batch), divisors.findLast(fits) ?? 1, `batch ${batch}`);
+    assert.equal(defaultLeaf(batch, 'wasm'), divisors.findLast(fits) ?? 1, `batch ${batch}`);
   }
 });
 
 test('batches of 8 or more have at least 8 lanes by default', () => {
   checkProperty(
     fc.property(fc.integer({ min: 8, max: 1_048_576 }), batch => {
-      const leaf = defaultLeaf(batch);
+      const leaf = defaultLeaf(batch, 'wasm');
       assert.equal(batch % leaf, 0);
       assert.ok(batch / leaf >= 8);
     }),

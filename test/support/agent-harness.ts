@@ -327,7 +327,7 @@ export class Harness {
       },
       check: async () => {
         harness.checks++;
-        return { profile: 'stand-in', digests, leafMs: 1.5 };
+        return { profile: 'stand-in', digests, leafMs: 1.5, shortMs: 1 };
       },
       cache: harness.cache,
       onStatus: status => harness.statuses.push(status),

@@ -62,7 +62,13 @@ export function messagesToCoordinator(
 ): MessageOf<'hello' | 'checked' | 'prepared' | 'fetch' | 'sum' | 'bad-leaf' | 'leave' | 'pong'>[] {
   return [
     { type: 'hello', protocol: PROTOCOL_VERSION, version: '0.1.0', name: 'host.local-1', threads: 8 },
-    { type: 'checked', profile: 'f32-simd128-v1', digests: [run, run, work.weights], leafMs: 1.25 },
+    {
+      type: 'checked',
+      profile: 'f32-simd128-v1',
+      digests: [run, run, work.weights],
+      leafMs: 1.25,
+      shortMs: 1,
+    },
     { type: 'prepared', plan: 2 ** 40 },
     { type: 'fetch', shards: [0, 5, 8191] },
     {
@@ -76,7 +82,7 @@ export function messagesToCoordinator(
       gradient: bytes(8 * parameters),
     },
     { type: 'bad-leaf', ...work, part: { from: 4, to: 8 }, message: 'NaN in layer fc1' },
-    { type: 'leave' },
+    { type: 'leave', reason: 'it was told to' },
     { type: 'pong', sentMs: 1234.5 },
   ];
 }

@@ -319,7 +319,7 @@ class Simulation {
         await new Promise<void>(resolve => process.clock.after(5, resolve));
         const isWrong = this.#options.wrong === 'digests' && agent === this.#agents[0];
         const digests: [string, string, string] = isWrong ? ['f'.repeat(16), ...rest] : checkDigests;
-        return { profile: 'stand-in-1', digests, leafMs: laneMs };
+        return { profile: 'stand-in-1', digests, leafMs: laneMs, shortMs: laneMs };
       },
       cache: {
         get: async (digest): Promise<Uint8Array<ArrayBuffer> | undefined> => cached.get(digest),

@@ -39,6 +39,7 @@ test('it says hello, checks its numerics, and starts no node before there is a p
     profile: 'stand-in',
     digests,
     leafMs: 1.5,
+    shortMs: 1,
   });
   assert.equal(agent.nodes.length, 0);
   await agent.connection.say({ type: 'plan', plan: 1, from: 0, to: 0 });

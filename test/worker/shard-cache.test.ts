@@ -1,10 +1,11 @@
 // The shard cache on a real disk: bounded, verified, shared, and never in the way.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -117,6 +118,16 @@ test('a folder that cannot be used costs one warning and nothing else', async t 
   }
   assert.equal(warnings.length, 1);
   assert.match(warnings[0], /^The shard cache .* cannot be used \(.*ENOTDIR|EEXIST/);
+});
+
+test('what is no file under the name of a shard is not waited for', async t => {
+  const folder = temporary(t);
+  execFileSync('mkfifo', [join(folder, names[0])]);
+  mkdirSync(join(folder, names[1]));
+  const warnings: string[] = [];
+  const cache = openShardCache(folder, { maxBytes: 10_000, onWarning: message => warnings.push(message) });
+  for (const name of names.slice(0, 2)) assert.equal(await cache.get(name), undefined);
+  assert.equal(warnings.length, 1);
 });
 
 test('puts at the same time are all kept', async t => {

@@ -3,6 +3,7 @@
 import type { LabelledImages, Normalization, SetName } from '../../shared/dataset.js';
 import type { Layer, Model } from '../../shared/model.js';
 import { WORD_COUNT } from '../../shared/philox.js';
+import type { EngineName } from '../../shared/settings.js';
 
 export interface EngineJob {
   readonly model: Model;
@@ -51,6 +52,13 @@ export interface Engine {
 
 /** The arithmetic of the `wasm` engine and of its scalar twin, `reference`. */
 export const F32_PROFILE = 'lockstep-f32-3';
+
+/** What the graphs of the engine `tensorflow` compute, before it is said by which TensorFlow and where. */
+export const TENSORFLOW_PROFILE = 'tensorflow-1';
+
+export function profileOf(engine: EngineName): string {
+  return engine === 'tensorflow' ? TENSORFLOW_PROFILE : F32_PROFILE;
+}
 
 /**
  * The layer that moves the shift of the normalization x * scale - shift from the pixels into its bias and its kernel's

@@ -9,13 +9,10 @@ import type { SetName } from '../../../shared/dataset.js';
 import { exp, log } from '../../../shared/math.js';
 import { sizeOf } from '../../../shared/shape.js';
 import { predictedClass } from '../../../shared/softmax.js';
-import type { Engine, EngineJob, LeafResult } from '../engine.js';
+import { TENSORFLOW_PROFILE, type Engine, type EngineJob, type LeafResult } from '../engine.js';
 import { buildGraph, type Graph } from './graph.js';
 
 export type Tfjs = typeof core;
-
-/** What the graphs compute, before it is said by which TensorFlow and where. */
-export const TENSORFLOW_PROFILE = 'tensorflow-1';
 
 /**
  * Samples that pass through the layers together in an evaluation, always so many: the bits of a sample's logits depend on

@@ -1,17 +1,14 @@
-// Where TensorFlow comes from on this machine, how it is loaded, and the name of its arithmetic.
+// Where TensorFlow comes from on this machine, and the name of its arithmetic.
 //
 // A package that the user has installed, with its native binding, is taken as it is; else what `lockstep setup tensorflow`
-// has built in the user's cache folder. It is loaded in one thread of a process, since two that load it at the same
-// moment crash it.
+// has built in the user's cache folder.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { cpus, homedir } from 'node:os';
 import { dirname, isAbsolute, join } from 'node:path';
-import util from 'node:util';
-import type * as core from '@tensorflow/tfjs-core';
 import * as v from 'valibot';
-import { LockstepError, messageOf } from '../../../shared/errors.js';
+import { LockstepError } from '../../../shared/errors.js';
 
 /** Everything that a thread needs to compute with TensorFlow. */
 export interface TensorflowPlace {
@@ -145,30 +142,4 @@ export function profileName(
     `oneDNN ${onOff('TF_ENABLE_ONEDNN_OPTS')}`,
     `deterministic ops ${onOff('TF_DETERMINISTIC_OPS')}`,
   ].join('; ');
-}
-
-/** @throws LOCKSTEP_NO_TENSORFLOW where it does not load, or runs on no GPU although it is meant to */
-export function loadTensorflow({ name, entry }: TensorflowRuntime, device: Device): typeof core {
-  // Node 23 removed them, and tfjs-node calls them.
-  const old: Record<string, unknown> = util;
-  old['isNullOrUndefined'] ??= (value: unknown) => value === null || value === undefined;
-  old['isArray'] ??= Array.isArray;
-  let tf: typeof core;
-  try {
-    tf = createRequire(import.meta.url)(entry);
-  } catch (cause) {
-    throw new LockstepError(
-      'LOCKSTEP_NO_TENSORFLOW',
-      `${name} does not load from ${entry}: ${messageOf(cause)}. Build it anew with: lockstep setup tensorflow`,
-      { cause },
-    );
-  }
-  const { isUsingGpuDevice } = v.parse(v.looseObject({ isUsingGpuDevice: v.boolean() }), tf.backend());
-  if (device !== 'cpu' && !isUsingGpuDevice) {
-    throw new LockstepError(
-      'LOCKSTEP_NO_GPU',
-      `TensorFlow sees no GPU ${device}: see whether nvidia-smi lists it, and what lockstep setup tensorflow --gpu says.`,
-    );
-  }
-  return tf;
 }

@@ -1,0 +1,225 @@
+// Processes that compute with TensorFlow: each is a node of its own, started, watched, and started again when it is lost.
+//
+// One process has one device and one thread that computes, since a TensorFlow process takes all the GPUs that it sees and
+// a crash in its native code ends it. What it was at is leased to others meanwhile, by the coordinator, as for any node.
+
+import { fork, type ChildProcess } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import type { AgentResult, AgentStatus } from '../worker/agent.js';
+import type { Clock } from '../shared/clock.js';
+import { errorCodes, LockstepError, type ErrorCode } from '../shared/errors.js';
+import type { TensorflowPlace } from '../worker/engines/tensorflow/runtime.js';
+import type { ProcessPlan } from './tensorflow.js';
+
+/** What a process is told first: it travels over the channel, since everybody sees arguments. */
+export interface ProcessTask {
+  readonly joinLine: string;
+  readonly name: string;
+  readonly place: TensorflowPlace;
+  readonly cacheDir: string | undefined;
+  readonly cacheBytes: number | undefined;
+  readonly retryMs: number | undefined;
+}
+
+export type ToProcess = { readonly type: 'begin'; readonly task: ProcessTask } | { readonly type: 'leave' };
+
+export type FromProcess =
+  | { readonly type: 'status'; readonly status: AgentStatus }
+  | { readonly type: 'warning'; readonly message: string }
+  | { readonly type: 'end'; readonly result: AgentResult }
+  | { readonly type: 'error'; readonly code: string; readonly message: string };
+
+export interface ProcessesOptions extends Omit<ProcessTask, 'name' | 'place'> {
+  readonly plans: readonly ProcessPlan[];
+  /** What stands before the names of the plans on the coordinator's side; nothing for its own. */
+  readonly prefix: string;
+  readonly clock: Clock;
+  readonly onStatus?: ((status: AgentStatus) => void) | undefined;
+  readonly onWarning: (message: string) => void;
+  /** Has the processes hand their leases back and end. */
+  readonly signal: AbortSignal;
+}
+
+/** Losses of one process in a row, with nothing computed in between, that end all. */
+const LOSS_LIMIT = 5;
+const FIRST_WAIT_MS = 100;
+/** A process that is to leave and does not is ended. */
+const LEAVE_MS = 5000;
+/** Of the end of what a process has said. */
+const MOST_SAID = 2000;
+
+/**
+ * Runs the processes until the run is finished with all of them, or `signal` aborts.
+ * @throws what ends one of them for good: refusals, LOCKSTEP_NO_TENSORFLOW, LOCKSTEP_NO_GPU, LOCKSTEP_PROCESS_DIES. The
+ * others are ended then.
+ */
+export async function runProcesses(options: ProcessesOptions): Promise<AgentResult> {
+  const stop = new AbortController();
+  const signal = AbortSignal.any([options.signal, stop.signal]);
+  const statuses = new Map<string, AgentStatus>();
+  let shown = '';
+  const show = (name: string, status: AgentStatus): void => {
+    statuses.set(name, status);
+    const state = options.plans.length === 1 ? status : summary(statuses);
+    if (state.text === shown) return;
+    shown = state.text;
+    options.onStatus?.(state);
+  };
+  const settled = await Promise.allSettled(
+    options.plans.map(async plan => {
+      try {
+        return await runProcess(plan, { ...options, signal }, status => show(plan.name, status));
+      } catch (error) {
+        stop.abort();
+        throw error;
+      }
+    }),
+  );
+  for (const one of settled) if (one.status === 'rejected') throw one.reason;
+  const results = settled.flatMap(one => (one.status === 'fulfilled' ? [one.value] : []));
+  return results.reduce(addResults);
+}
+
+/** What several are doing, in one line. */
+function summary(statuses: ReadonlyMap<string, AgentStatus>): AgentStatus {
+  const all = [...statuses];
+  const [, { state }] = all.find(([, status]) => status.state === 'computing') ?? all[0];
+  return { state, text: all.map(([name, { text }]) => `${name}: ${text}`).join('; ') };
+}
+
+const counts = [
+  'parts',
+  'leaves',
+  'samples',
+  'computeMs',
+  'droppedParts',
+  'shardsFetched',
+  'shardsFromCache',
+  'badShards',
+  'receivedBytes',
+  'sentBytes',
+  'reconnections',
+  'protocolErrors',
+] as const;
+
+const nothingDone: AgentResult = {
+  end: 'left',
+  parts: 0,
+  leaves: 0,
+  samples: 0,
+  computeMs: 0,
+  droppedParts: 0,
+  shardsFetched: 0,
+  shardsFromCache: 0,
+  badShards: 0,
+  receivedBytes: 0,
+  sentBytes: 0,
+  reconnections: 0,
+  protocolErrors: 0,
+};
+
+function addResults(a: AgentResult, b: AgentResult): AgentResult {
+  const sum: { -readonly [Key in keyof AgentResult]: AgentResult[Key] } = { ...a };
+  for (const name of counts) sum[name] += b[name];
+  if (b.end === 'left') sum.end = 'left';
+  return sum;
+}
+
+/** One process after another, until one comes to an end. */
+async function runProcess(
+  plan: ProcessPlan,
+  options: ProcessesOptions,
+  onStatus: (status: AgentStatus) => void,
+): Promise<AgentResult> {
+  const { signal, clock, onWarning } = options;
+  for (let losses = 0; ;) {
+    const outcome = await runOnce(plan, options, status => {
+      if (status.state === 'computing') losses = 0;
+      onStatus(status);
+    });
+    if (outcome.type === 'end') return outcome.result;
+    if (outcome.type === 'error') throw new LockstepError(codeOf(outcome.code), outcome.message);
+    if (signal.aborted) return nothingDone;
+    if (++losses >= LOSS_LIMIT) {
+      throw new LockstepError(
+        'LOCKSTEP_PROCESS_DIES',
+        `The TensorFlow process ${plan.name} was lost ${LOSS_LIMIT} times in a row without having computed anything; ` +
+          `the last time ${outcome.how}${outcome.said === '' ? '' : `, having said: ${outcome.said}`}`,
+      );
+    }
+    onWarning(
+      `The TensorFlow process ${plan.name} was lost (${outcome.how}). It is started again; nothing else changes.`,
+    );
+    await wait(clock, FIRST_WAIT_MS * 2 ** (losses - 1), signal);
+  }
+}
+
+type Outcome =
+  | Extract<FromProcess, { type: 'end' | 'error' }>
+  | { readonly type: 'lost'; readonly how: string; readonly said: string };
+
+function runOnce(
+  { name, place, env }: ProcessPlan,
+  { joinLine, prefix, cacheDir, cacheBytes, retryMs, signal, clock, onWarning }: ProcessesOptions,
+  onStatus: (status: AgentStatus) => void,
+): Promise<Outcome> {
+  return new Promise(resolve => {
+    const child = fork(fileURLToPath(new URL('tensorflow-process.js', import.meta.url)), [], {
+      env: { ...env },
+      execArgv: [],
+      // What TensorFlow says is kept for the case that the process is lost.
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    });
+    let said = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-MOST_SAID)));
+    }
+    let outcome: Outcome | undefined;
+    let cancelKill: (() => void) | undefined;
+    const leave = (): void => {
+      send(child, { type: 'leave' });
+      cancelKill = clock.after(LEAVE_MS, () => child.kill('SIGKILL'));
+    };
+    child.on('message', (message: FromProcess) => {
+      if (message.type === 'status') onStatus(message.status);
+      else if (message.type === 'warning') onWarning(`${name}: ${message.message}`);
+      else outcome = message;
+    });
+    child.on('error', error => (said += error.message));
+    child.on('close', (code, killedBy) => {
+      signal.removeEventListener('abort', leave);
+      cancelKill?.();
+      const how = killedBy === null ? `exit code ${code}` : killedBy;
+      resolve(outcome ?? { type: 'lost', how, said: said.trim() });
+    });
+    send(child, {
+      type: 'begin',
+      task: { joinLine, name: prefix + name, place, cacheDir, cacheBytes, retryMs },
+    });
+    if (signal.aborted) leave();
+    else signal.addEventListener('abort', leave);
+  });
+}
+
+/** A process that is gone hears nothing, and its end is told elsewhere. */
+function send(child: ChildProcess, message: ToProcess): void {
+  child.send(message, () => {});
+}
+
+function wait(clock: Clock, durationMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise(resolve => {
+    const done = (): void => {
+      cancel();
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const cancel = clock.after(durationMs, done);
+    signal.addEventListener('abort', done);
+  });
+}
+
+function codeOf(code: string): ErrorCode {
+  const known = Object.keys(errorCodes).find(name => name === code);
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- it is one of the keys
+  return (known ?? 'LOCKSTEP_PROCESS_DIES') as ErrorCode;
+}
