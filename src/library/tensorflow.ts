@@ -6,3 +6,13 @@ import { findRuntimes, setupFolder, type TensorflowRuntime } from '../worker/eng
 export function tensorflowRuntimes(): TensorflowRuntime[] {
   return findRuntimes(setupFolder(process.env), process.cwd());
 }
+
+/** Where `setup` builds. */
+export function tensorflowFolder(): string {
+  return setupFolder(process.env);
+}
+
+/** For a program that is run here, with what is set for it. */
+export function inheritedEnvironment(settings: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
+  return { ...process.env, ...settings };
+}

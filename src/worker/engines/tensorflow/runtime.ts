@@ -84,6 +84,8 @@ function hasBinding(folder: string): boolean {
 function builtRuntimes(all: string): TensorflowRuntime[] {
   if (!existsSync(all)) return [];
   return readdirSync(all).flatMap(name => {
+    // What is still being built.
+    if (name.startsWith('.')) return [];
     const folder = join(all, name);
     const path = join(folder, READY_FILE);
     if (!existsSync(path)) return [];
