@@ -52,11 +52,15 @@ export function childRunner(signal: AbortSignal | undefined): RunChild {
     } catch (error) {
       outcome = messageOf(error);
     }
-    if (signal?.aborted) throw new LockstepError('LOCKSTEP_INTERRUPTED', 'The setup was interrupted.');
+    if (signal?.aborted) throw interrupted();
     const lines = said.trimEnd().split('\n').slice(-LINES_KEPT).join('\n');
     throw new LockstepError(
       'LOCKSTEP_SETUP',
       `Failed while ${what}: ${command}, ${outcome}.\n${lines}`.trimEnd(),
     );
   };
+}
+
+export function interrupted(): LockstepError {
+  return new LockstepError('LOCKSTEP_INTERRUPTED', 'The setup was interrupted; what was downloaded is kept.');
 }

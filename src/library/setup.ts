@@ -30,7 +30,7 @@ import {
   type TensorflowRuntime,
 } from '../worker/engines/tensorflow/runtime.js';
 import { askGpu, judgeGpu, listGpus } from './gpu.js';
-import { childRunner, type RunChild } from './setup-child.js';
+import { childRunner, interrupted, type RunChild } from './setup-child.js';
 import {
   diskBytes,
   NPM_BYTES,
@@ -130,7 +130,9 @@ export async function setupTensorflow(options: SetupOptions = {}): Promise<Setup
       // What was built is broken: it is built anew.
     }
   }
-  await build(kind, options, run);
+  const folder = await build(kind, options, run);
+  // The broken one may be of the other kind, or older, and would be found first.
+  if (found && folderOf(found) !== folder) rmSync(folderOf(found), { recursive: true, force: true });
   const built = runtimeFor(kind);
   if (!built) throw new Error('What was built is not found.');
   onStep({ step: STEPS, steps: STEPS, what: 'doing a training step' });
@@ -163,11 +165,12 @@ function brokenPackage(found: TensorflowRuntime, cause: LockstepError): Lockstep
 
 const STEPS = 6;
 
+/** Gives the folder. @throws LOCKSTEP_SETUP, LOCKSTEP_INTERRUPTED */
 async function build(
   kind: RuntimeKind,
   { confirm, onStep, terminal, signal }: SetupOptions,
   run: RunChild,
-): Promise<void> {
+): Promise<string> {
   const tell = (step: number, what: string): void => onStep?.({ step, steps: STEPS, what });
   tell(1, 'looking for g++, pip and npm');
   refuseOtherPlatforms();
@@ -184,13 +187,15 @@ async function build(
       if (name.startsWith('.partial-')) rmSync(join(all, name), { recursive: true });
     }
     const plan = await planOf(kind, places, run);
-    if (confirm && !(await confirm(plan))) {
+    const isWanted = confirm ? await confirm(plan) : true;
+    if (signal?.aborted) throw interrupted();
+    if (!isWanted) {
       throw new LockstepError('LOCKSTEP_SETUP', 'Nothing was downloaded, since that was not wanted.');
     }
-    if (signal?.aborted) throw new LockstepError('LOCKSTEP_INTERRUPTED', 'The setup was interrupted.');
     mkdirSync(places.downloads, { recursive: true });
     mkdirSync(places.partial);
     await makeRuntime(kind, places, run, terminal, tell);
+    return places.folder;
   } finally {
     unlock();
   }
@@ -362,7 +367,7 @@ function prepareFolder(dir: string): () => void {
     if (cause instanceof LockstepError) throw new LockstepError('LOCKSTEP_SETUP', cause.message, { cause });
     throw new LockstepError(
       'LOCKSTEP_SETUP',
-      `The folder ${dir} cannot be used: ${messageOf(cause)} Another one is used where XDG_CACHE_HOME names its parent.`,
+      `The folder ${dir} cannot be used: ${messageOf(cause)}. Another one is used where XDG_CACHE_HOME names its parent.`,
       { cause },
     );
   }

@@ -1,8 +1,8 @@
 // `setupTensorflow` with programs that download and compile nothing: what is asked, kept, removed and left behind.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import {
@@ -36,6 +36,9 @@ function withTools(work: (place: Place) => Promise<void>, tools?: readonly FakeT
   });
 }
 
+const proveBroken = (): never => {
+  throw new LockstepError('LOCKSTEP_NO_TENSORFLOW', 'It does not load.');
+};
 const proveNone = (): never => {
   throw new LockstepError('LOCKSTEP_NO_GPU', 'None.');
 };
@@ -172,23 +175,58 @@ test('after a download that failed the others are kept, and it goes on from ther
 });
 
 test('what is there is proved and not built again, unless it does not load', { skip }, async () => {
-  await withTools(async ({ calls, all }) => {
+  await withTools(async ({ calls, names, all }) => {
     await setupTensorflow({ prove });
     calls();
     const again = await setupTensorflow({ prove });
     assert.equal(again.isNew, false);
     assert.deepEqual(calls(), []);
 
+    /** Whatever is found does not load. */
+    const proveNew = (): (() => Promise<{ loss: number }>) => {
+      let proofs = 0;
+      return () => (proofs++ === 0 ? proveBroken() : prove());
+    };
     writeFileSync(join(all, built('cpu'), 'damaged'), '');
-    let proofs = 0;
-    const anew = await setupTensorflow({
-      prove: () => {
-        if (proofs++ === 0) throw new LockstepError('LOCKSTEP_NO_TENSORFLOW', 'It does not load.');
-        return prove();
-      },
-    });
-    assert.deepEqual([anew.isNew, proofs], [true, 2]);
+    const anew = await setupTensorflow({ prove: proveNew() });
+    assert.equal(anew.isNew, true);
     assert.equal(existsSync(join(all, built('cpu'), 'damaged')), false);
+
+    await setupTensorflow({ gpu: true, prove: async () => ({ loss: 1, gpu: 'a GPU' }) });
+    assert.deepEqual(names(), [built('cpu'), built('gpu')]);
+    const other = await setupTensorflow({ prove: proveNew() });
+    assert.deepEqual([other.isNew, other.isGpu, names()], [true, false, [built('cpu')]]);
+  });
+});
+
+test('an installed package is used as it is, and never built over', { skip }, async () => {
+  const started = process.cwd();
+  await withTools(async ({ calls, names, all }) => {
+    const project = join(all, '..', 'project');
+    const folder = join(project, 'node_modules', '@tensorflow', 'tfjs-node');
+    const files = {
+      'package.json': '{ "name": "@tensorflow/tfjs-node", "version": "4.22.0", "main": "dist/index.js" }',
+      'dist/index.js': '',
+      'lib/napi-v8/tfjs_binding.node': '',
+    };
+    for (const [name, content] of Object.entries(files)) {
+      mkdirSync(dirname(join(folder, name)), { recursive: true });
+      writeFileSync(join(folder, name), content);
+    }
+    process.chdir(project);
+    try {
+      const { source, isNew, ...rest } = await setupTensorflow({ prove });
+      assert.deepEqual([source, isNew, rest.folder], ['package', false, realpathSync(folder)]);
+      await refused('LOCKSTEP_SETUP', /installed package .* does not load\. .*remove it \(/, {
+        prove: proveBroken,
+      });
+      assert.deepEqual([calls(), names()], [[], []]);
+      // It is not for GPUs.
+      const gpu = await setupTensorflow({ gpu: true, prove: async () => ({ loss: 1, gpu: 'a GPU' }) });
+      assert.equal(gpu.isNew, true);
+    } finally {
+      process.chdir(started);
+    }
   });
 });
 
@@ -207,6 +245,13 @@ test('a proof that did not run on a GPU is none; what was built is kept', { skip
 
 test('an interruption ends it, and gives back the lock', { skip }, async () => {
   await withTools(async ({ names }) => {
+    const asked = new AbortController();
+    const confirm = (): boolean => {
+      asked.abort();
+      return false;
+    };
+    await refused('LOCKSTEP_INTERRUPTED', /interrupted/, { prove, signal: asked.signal, confirm });
+    assert.deepEqual(names(), []);
     const abort = new AbortController();
     await refused('LOCKSTEP_INTERRUPTED', /interrupted/, {
       prove,

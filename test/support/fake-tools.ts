@@ -68,7 +68,7 @@ appendFileSync(log, ${JSON.stringify(name)} + ' ' + args.join(' ').replaceAll('\
   return {
     bin,
     calls() {
-      const lines = readFileSync(log, 'utf8').trimEnd().split('\n');
+      const lines = readFileSync(log, 'utf8').split('\n').slice(0, -1);
       const fresh = lines.slice(seen);
       seen = lines.length;
       return fresh;
