@@ -91,7 +91,7 @@ export interface SetupOptions {
 
 export interface SetupResult {
   readonly name: string;
-  readonly source: TensorflowRuntime['source'];
+  readonly source: 'package' | 'setup';
   readonly isGpu: boolean;
   /** Where it lies: what to remove in order to be rid of it. */
   readonly folder: string;
