@@ -2,7 +2,7 @@
 // an output has disappeared, and outputs whose source is gone are removed.
 
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildKernels } from './build-kernels.js';
@@ -31,6 +31,10 @@ const { status } = spawnSync(process.execPath, [compiler, '-b', ...(isIncomplete
 });
 if (status !== 0) process.exit(status ?? 1);
 await buildKernels();
+// The pinned packages that `lockstep setup` gets.
+cpSync(join(root, 'src', 'library', 'tensorflow'), join(root, 'dist', 'library', 'tensorflow'), {
+  recursive: true,
+});
 // What `npx lockstep` runs; the compiler does not mark it executable.
 chmodSync(join(root, 'dist', 'cli', 'main.js'), 0o755);
 

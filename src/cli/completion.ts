@@ -8,6 +8,7 @@ import { basename, join } from 'node:path';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
 import { presetNames } from '../shared/presets.js';
 import { jsonFlag } from './format.js';
+import { setupWhats } from './setup.js';
 
 const shells = ['bash', 'zsh'] as const;
 type Shell = (typeof shells)[number];
@@ -94,6 +95,7 @@ const positionalValues: Readonly<Record<string, readonly Values[]>> = {
   eval: [runFolders],
   predict: [runFolders, files],
   runs: [files],
+  setup: [() => setupWhats],
   completion: [() => shells],
 };
 

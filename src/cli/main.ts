@@ -16,6 +16,7 @@ import { columnsOr } from './format.js';
 import { modelCommand, modelFlags } from './model.js';
 import { predictCommand, predictFlags } from './predict.js';
 import { runsCommand, runsFlags } from './runs.js';
+import { setupCommand, setupFlags } from './setup.js';
 import { toldErrors, trainCommand, trainFlags } from './train.js';
 import { workerCommand, workerFlags } from './worker.js';
 
@@ -39,6 +40,7 @@ const flagsOf: CommandFlags = {
   predict: predictFlags,
   runs: runsFlags,
   doctor: doctorFlags,
+  setup: setupFlags,
   completion: completionFlags,
 };
 
@@ -80,6 +82,7 @@ async function obey(): Promise<void> {
     .command(predictCommand)
     .command(runsCommand)
     .command(doctorCommand)
+    .command(setupCommand)
     .command(completionCommand)
     .demandCommand(1, 'Name a command.')
     .recommendCommands()

@@ -185,7 +185,8 @@ export class Cluster implements TrainingNode {
       // A stalled process finds its timers due before it has read what came meanwhile.
       options.afterInput(() => {
         if (this.#isClosed) return;
-        this.#advance({ type: 'tick', latenessMs });
+        const silent = [...this.#remote.values()].filter(node => node.isSilent).map(({ id }) => id);
+        this.#advance({ type: 'tick', latenessMs, silent });
         for (const node of this.#remote.values()) node.pump();
         if (++ticks % TICKS_PER_BEAT === 0) this.#beat();
       });

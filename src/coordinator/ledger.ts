@@ -110,8 +110,11 @@ export type LedgerEvent =
   | { readonly type: 'lost'; readonly node: string }
   | ({ readonly type: 'sum'; readonly digest: string | undefined } & Named)
   | ({ readonly type: 'bad'; readonly message: string } & Named)
-  /** `latenessMs`: by how much the tick itself came too late; deadlines are shifted by as much. */
-  | { readonly type: 'tick'; readonly latenessMs: number };
+  /**
+   * `latenessMs`: by how much the tick itself came too late; deadlines are shifted by as much. `silent`: nodes that give no
+   * sign of life, for which no deadline is waited for.
+   */
+  | { readonly type: 'tick'; readonly latenessMs: number; readonly silent?: readonly string[] };
 
 export type DropReason = 'probe' | 'no such lease' | 'late twin' | 'task given up';
 
@@ -154,8 +157,6 @@ const LATE_FACTOR = 3;
 const LATE_MS = 750;
 /** Time for fetching shards that are not held. */
 const FETCH_MS = 30_000;
-/** The same for an audit, which a step that has its sums is not held up for so long. */
-const AUDIT_FETCH_MS = 2000;
 
 export function advance(ledger: Ledger, event: LedgerEvent, nowMs: number): Advance {
   switch (event.type) {
@@ -176,7 +177,7 @@ export function advance(ledger: Ledger, event: LedgerEvent, nowMs: number): Adva
     case 'bad':
       return answerBad(ledger, event, nowMs);
     case 'tick':
-      return tick(ledger, event.latenessMs, nowMs);
+      return tick(ledger, event, nowMs);
   }
 }
 
@@ -342,12 +343,16 @@ function answerBad(ledger: Ledger, event: Extract<LedgerEvent, { type: 'bad' }>,
   return { ledger: giveUp(next), effects: [{ type: 'bad', nodes, lanes, message }] };
 }
 
-function tick(before: Ledger, latenessMs: number, nowMs: number): Advance {
+function tick(
+  before: Ledger,
+  { latenessMs, silent = [] }: Extract<LedgerEvent, { type: 'tick' }>,
+  nowMs: number,
+): Advance {
   const effects: Effect[] = [];
   const parts = before.parts.map(part => {
     const holdings = part.holdings.map(held => {
       const deadlineMs = held.deadlineMs + latenessMs;
-      const hasExpired = held.hasExpired || nowMs > deadlineMs;
+      const hasExpired = held.hasExpired || nowMs > deadlineMs || silent.includes(held.node);
       if (hasExpired && !held.hasExpired)
         effects.push({ type: 'expired', node: held.node, lanes: part.lanes });
       return { ...held, deadlineMs, hasExpired };
@@ -441,7 +446,7 @@ function grant(
 ): Ledger {
   const { speed, holds, isOwn } = ledger.nodes.find(view => view.node === node)!;
   const expectedMs = leaseMs(speed, lanesOwed(ledger, node) + lanes.to - lanes.from);
-  const fetchMs = isWithin(lanes, holds) ? 0 : role === 'audit' ? AUDIT_FETCH_MS : FETCH_MS;
+  const fetchMs = isWithin(lanes, holds) ? 0 : FETCH_MS;
   const deadlineMs = isOwn ? Infinity : nowMs + LATE_FACTOR * expectedMs + LATE_MS + fetchMs;
   effects.push({ type: 'grant', node, lanes, role });
   const part = ledger.parts.find(isOf(lanes))!;

@@ -36,7 +36,8 @@ const DRAIN_MS = 30_000;
 const HELLO_MS = 10_000;
 /** The check starts a thread, on a machine that may be slow. */
 const CHECK_MS = 120_000;
-/** Nothing was heard, though each ping is answered at once. */
+/** Pings are answered at once: without an answer for so many beats a node is not waited for, and later taken to be gone. */
+const QUIET_BEATS = 4;
 const SILENT_MS = 60_000;
 /** A lease that takes longer than this is not worth waiting for. */
 const ANSWER_MS = 600_000;
@@ -83,6 +84,9 @@ export class RemoteNode implements Member {
   #drainedMs: number;
   #sentBytes = 0;
   #receivedBytes = 0;
+  /** Beats in a row in which nothing was heard of it. A coordinator that stalls has few. */
+  #quietBeats = 0;
+  #beatMs = 0;
 
   constructor(id: string, connection: Connection, host: RemoteNodeHost) {
     this.id = id;
@@ -95,6 +99,11 @@ export class RemoteNode implements Member {
 
   get isReady(): boolean {
     return this.phase === 'ready';
+  }
+
+  /** Whether it has not answered pings for a while, which lie behind nothing that is on its way. */
+  get isSilent(): boolean {
+    return this.#quietBeats >= QUIET_BEATS;
   }
 
   admit(): void {
@@ -157,6 +166,10 @@ export class RemoteNode implements Member {
     if (connection.bufferedBytes === 0 || sentBytes > this.#sentBytes) this.#drainedMs = nowMs;
     // A large frame on a slow network is long on its way.
     if (receivedBytes > this.#receivedBytes) this.heardAtMs = nowMs;
+    const isTaking = connection.bufferedBytes > 0 && sentBytes > this.#sentBytes;
+    const isHeard = this.heardAtMs > this.#beatMs;
+    this.#quietBeats = isHeard || isTaking ? 0 : this.#quietBeats + 1;
+    this.#beatMs = nowMs;
     this.#sentBytes = sentBytes;
     this.#receivedBytes = receivedBytes;
     const inPhaseMs = nowMs - this.#phaseSinceMs;

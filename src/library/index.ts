@@ -24,6 +24,14 @@ export type { Check, SelfTest } from './diagnosis.js';
 export { doctor, type DoctorOptions, type DoctorReport } from './doctor.js';
 export { readConfig } from '../coordinator/config-file.js';
 export type { Advice, BenchRow, Configuration, Limit, Spread } from './scaling.js';
+export {
+  setupTensorflow,
+  type SetupOptions,
+  type SetupPlan,
+  type SetupProof,
+  type SetupResult,
+  type SetupStep,
+} from './setup.js';
 export { train, type TrainOptions } from './train.js';
 export { work, workDefaults, type WorkOptions, type WorkResult } from './work.js';
 export type { AgentStatus as WorkStatus } from '../worker/agent.js';

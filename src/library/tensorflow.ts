@@ -43,7 +43,7 @@ export async function planProcesses({
   workers,
 }: Pick<TrainSettings, 'devices' | 'workers'>): Promise<ProcessPlan[]> {
   const runtimes = tensorflowRuntimes();
-  const gpus = devices === 'cpu' || !(devices || runtimes[0]?.isGpu) ? [] : await listGpus();
+  const gpus = devices === 'cpu' || !(devices || runtimes[0]?.isGpu) ? [] : ((await listGpus()) ?? []);
   const chosen = chooseGpus(devices, gpus);
   if (chosen.length === 0) {
     const count = workers === 'auto' ? availableParallelism() : workers;
@@ -71,12 +71,13 @@ export function chooseGpus(devices: TrainSettings['devices'], gpus: readonly Gpu
   });
 }
 
-async function listGpus(): Promise<Gpu[]> {
+/** In the order of nvidia-smi; undefined if that is not there or fails. */
+export async function listGpus(): Promise<Gpu[] | undefined> {
   try {
     const query = ['--query-gpu=index,name', '--format=csv,noheader'];
     return parseGpus((await promisify(execFile)('nvidia-smi', query)).stdout);
   } catch {
-    return [];
+    return undefined;
   }
 }
 
@@ -110,4 +111,14 @@ export async function placeHere(devices: TrainSettings['devices']): Promise<Tens
   const [{ place }] = await planProcesses({ devices, workers: 1 });
   Object.assign(process.env, tensorflowEnvironment(place.device, process.env));
   return place;
+}
+
+/** Where `setup` builds. */
+export function tensorflowFolder(): string {
+  return setupFolder(process.env);
+}
+
+/** For a program that is run here, with what is set for it. */
+export function inheritedEnvironment(settings: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
+  return { ...process.env, ...settings };
 }

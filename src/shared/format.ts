@@ -14,6 +14,11 @@ export function mebibytes(bytes: number): string {
   return `${Math.ceil(bytes / 1_048_576)} MiB`;
 }
 
+/** Rounded up, of a million bytes each: as files to download are told, and disks. */
+export function megabytes(bytes: number): string {
+  return `${integer(Math.ceil(bytes / 1e6))} MB`;
+}
+
 export function plural(count: number, noun: string, nouns = `${noun}s`): string {
   return `${integer(count)} ${count === 1 ? noun : nouns}`;
 }

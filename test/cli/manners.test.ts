@@ -29,6 +29,7 @@ const calls: Record<string, string[]> = {
   bench: ['bench', 'mlp', '--workers', '1', '--repetitions', '1', '--warm-up-ms', '0', '--measure-ms', '50'],
   data: ['data'],
   doctor: ['doctor'],
+  setup: ['setup', 'tensorflow'],
   completion: ['completion', 'bash'],
   eval: ['eval', 'kept'],
   predict: ['predict', 'kept', '0'],

@@ -262,12 +262,13 @@ for (const [first, second] of [
   });
 }
 
-test('an auditor that has to fetch its samples, and hangs, holds a step up for seconds', () => {
+test('an auditor that fetches its samples is waited for, and one that is silent is not', () => {
   const bench = new Bench();
   bench.begin(audited, [view('a'), view('b', { holds: { from: 0, to: 0 } })]);
   assert.deepEqual(bench.sum('a', all), [{ type: 'add' }]);
-  assert.deepEqual(bench.tick(LATE_MS), []);
-  assert.deepEqual(bench.tick(2500).at(-1), { type: 'complete' });
+  assert.deepEqual(bench.tick(10_000), []);
+  const effects = bench.tell({ type: 'tick', latenessMs: 0, silent: ['b'] });
+  assert.deepEqual(effects, [{ type: 'expired', node: 'b', lanes: all }, { type: 'complete' }]);
 });
 
 test('a probe is never waited for, and never takes a part from its owner', () => {

@@ -81,6 +81,8 @@ function hasBinding(folder: string): boolean {
 function builtRuntimes(all: string): TensorflowRuntime[] {
   if (!existsSync(all)) return [];
   return readdirSync(all).flatMap(name => {
+    // What is still being built.
+    if (name.startsWith('.')) return [];
     const folder = join(all, name);
     const path = join(folder, READY_FILE);
     if (!existsSync(path)) return [];
@@ -124,6 +126,8 @@ export function tensorflowEnvironment(
     NVIDIA_TF32_OVERRIDE: env['NVIDIA_TF32_OVERRIDE'] ?? '0',
     TF_FORCE_GPU_ALLOW_GROWTH: 'true',
     TF_CPP_MIN_LOG_LEVEL: env['TF_CPP_MIN_LOG_LEVEL'] ?? '2',
+    // As nvidia-smi numbers them; CUDA itself begins with the fastest.
+    CUDA_DEVICE_ORDER: 'PCI_BUS_ID',
     CUDA_VISIBLE_DEVICES: device === 'cpu' ? '-1' : String(device),
   };
 }
