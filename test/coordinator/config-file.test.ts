@@ -48,6 +48,7 @@ const everySetting = {
   'lr-schedule': 'cosine',
   warmup: 3,
   seed: 7,
+  init: true,
   engine: 'reference',
   data: '/data/fashion',
   'label-offset': 1,
@@ -60,6 +61,7 @@ const everySetting = {
   'key-file': '/keys/mine',
   'join-file': '/keys/join',
   insecure: true,
+  mixed: true,
   audit: 0.5,
 };
 

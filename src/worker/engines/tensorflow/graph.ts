@@ -45,6 +45,8 @@ export async function buildGraph(tf: typeof core, job: EngineJob): Promise<Graph
         return tf.reshape(x, [samples, -1]);
       case 'dropout':
         return leaf ? tf.mul(x, dropoutMask(tf, seed, leaf, index, spec.rate, x.shape)) : x;
+      case 'layersModel':
+        throw new Error('a model of tf.layers is no layer among others');
     }
   }
 
