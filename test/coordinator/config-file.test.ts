@@ -85,6 +85,7 @@ test('every setting can be said, by the name of its flag', () => {
     lrSchedule: 'cosine',
     warmup: 3,
     seed: 7,
+    init: true,
     engine: 'reference',
     data: '/data/fashion',
     labelOffset: 1,
@@ -97,6 +98,7 @@ test('every setting can be said, by the name of its flag', () => {
     keyFile: '/keys/mine',
     joinFile: '/keys/join',
     insecure: true,
+    mixed: true,
     audit: 0.5,
   });
 });
