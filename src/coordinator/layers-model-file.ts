@@ -183,6 +183,12 @@ const neutral: Readonly<Record<string, (value: unknown, className: string) => bo
   recurrent_dropout: value => value === 0,
   stateful: value => value === false,
   seed: () => true,
+  keepdims: value => value === false,
+  negative_slope: value => value === 0,
+  reset_after: value => value === false,
+  rms_scaling: value => value === false,
+  threshold: value => value === 0,
+  time_major: value => value === false,
 };
 const float32Policy = v.object({ config: v.object({ name: v.literal('float32') }) });
 

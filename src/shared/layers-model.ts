@@ -42,7 +42,7 @@ const topologySchema = v.array(
 export type TopologyLayer = v.InferOutput<typeof topologySchema>[number];
 
 /** Classes whose output for a sample, and whose gradient, follow from their input and their weights alone. */
-const knownClasses = new Set(
+export const trainedClasses: ReadonlySet<string> = new Set(
   [
     'Activation AveragePooling1D AveragePooling2D Bidirectional Conv1D Conv2D Conv2DTranspose Cropping2D Dense',
     'DepthwiseConv2D Dropout ELU Flatten GRU GlobalAveragePooling1D GlobalAveragePooling2D GlobalMaxPooling1D',
@@ -70,6 +70,19 @@ const refusedClasses: Readonly<Record<string, string>> = {
   Model: nested,
   Functional: nested,
 };
+
+/** Settings of Keras that TensorFlow.js passes over in silence, so that it would compute something else. */
+const ignoredSettings = [
+  'backward_layer',
+  'groups',
+  'keepdims',
+  'negative_slope',
+  'output_padding',
+  'reset_after',
+  'rms_scaling',
+  'threshold',
+  'time_major',
+];
 
 /** Layers that are an activation and nothing else. */
 const activationClasses = new Set(['Activation', 'ELU', 'LeakyReLU', 'PReLU', 'ReLU', 'Softmax']);
@@ -124,7 +137,8 @@ export function describeTopologyLayer({ class_name, config }: TopologyLayer): st
 /** Why a layer cannot be trained, if so. What decides nothing has been taken out of its config before. */
 function untrainable({ class_name, config }: TopologyLayer): string | undefined {
   if (Object.hasOwn(refusedClasses, class_name)) return refusedClasses[class_name];
-  if (!knownClasses.has(class_name)) return 'its class is none that Lockstep knows: docs/model.md has a list';
+  if (!trainedClasses.has(class_name))
+    return 'its class is none that Lockstep knows: docs/model.md has a list';
   if (config['trainable'] !== undefined)
     return 'it is frozen (trainable is false), and all weights are trained here';
   if (config['dtype'] !== undefined) return `its dtype is ${JSON.stringify(config['dtype'])} and not float32`;
@@ -140,7 +154,8 @@ function untrainable({ class_name, config }: TopologyLayer): string | undefined 
   ) {
     return 'its dropout draws random numbers of its own, which no seed repeats';
   }
-  if (config['groups'] !== undefined) return 'TensorFlow.js has no convolutions in groups';
+  const ignored = ignoredSettings.find(key => config[key] !== undefined);
+  if (ignored !== undefined) return `it has a ${ignored}, which TensorFlow.js does not know`;
   if (config['dilation_rate'] !== undefined)
     return 'TensorFlow.js has no gradient of convolutions with a dilation_rate';
   if (class_name === 'Dropout') {
@@ -195,9 +210,17 @@ function outputsOf(layers: readonly TopologyLayer[]): number | undefined {
   return typeof count === 'number' ? count : undefined;
 }
 
-/** These models have their pixels from 0 to 1, unless they begin with a layer that scales them. */
-function normalizationOf([first]: readonly TopologyLayer[]): Normalization {
-  return { scale: first.class_name === 'Rescaling' ? 1 : Math.fround(1 / 255), shift: 0 };
+/** Layers that only put values in other places. */
+const movesOnly = /^(Cropping2D|Flatten|Permute|RepeatVector|Reshape|UpSampling2D|ZeroPadding2D)$/;
+/** A Rescaling by less than this is one of bytes: by 1/255, 1/127.5 or 1/128; one by 2 has numbers from 0 to 1. */
+const BYTE_SCALE = 0.1;
+
+/** These models have their pixels from 0 to 1, unless they begin with a layer that scales bytes. */
+function normalizationOf(layers: readonly TopologyLayer[]): Normalization {
+  const first = layers.find(({ class_name }) => !movesOnly.test(class_name));
+  const scale = first?.class_name === 'Rescaling' ? first.config['scale'] : undefined;
+  const takesBytes = typeof scale === 'number' && Math.abs(scale) < BYTE_SCALE;
+  return { scale: takesBytes ? 1 : Math.fround(1 / 255), shift: 0 };
 }
 
 /** Where a weight begins that is no weight of a sum: by the last part of its name. */

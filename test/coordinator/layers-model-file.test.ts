@@ -2,9 +2,10 @@
 // brings, and a run that begins with them.
 
 import assert from 'node:assert/strict';
-import { readdirSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { initialWeightsFile } from '#dist/coordinator/checkpoint.js';
 import { loadModel, readModelFile } from '#dist/coordinator/model-file.js';
 import { RunFolder } from '#dist/coordinator/run-folder.js';
@@ -14,11 +15,12 @@ import { describeModel } from '#dist/library/index.js';
 import { decode, encode } from '#dist/shared/codec.js';
 import { createDataset, type Dataset } from '#dist/shared/dataset.js';
 import { initialWeights } from '#dist/shared/initial-weights.js';
+import { trainedClasses } from '#dist/shared/layers-model.js';
 import { compileModel, type ModelSpec } from '#dist/shared/model.js';
 import { initialState } from '#dist/shared/node.js';
 import { presetSpec } from '#dist/shared/presets.js';
 import { checkResume } from '#dist/shared/resume.js';
-import { createJob, jobHash, resolveSettings, type Job } from '#dist/shared/settings.js';
+import { createJob, jobHash, resolveSettings, resumedSettings, type Job } from '#dist/shared/settings.js';
 import { readJob } from '#dist/worker/agent-job.js';
 import { wasmScratchBytes } from '#dist/worker/engines/wasm.js';
 import {
@@ -243,21 +245,28 @@ test('factors of a normalization begin with 1, its and other offsets with 0; dep
   }
 });
 
-test('pixels are from 0 to 1, or what a first layer Rescaling gets: bytes', t => {
-  const of = (first: LayerJson): unknown => {
-    const { batch_input_shape: _, ...config } = kerasCnn.layers[1].config;
-    const layers = [first, { class_name: 'Conv2D', config }, ...kerasCnn.layers.slice(2)];
-    const { spec } = readModelFile(writeModelFiles(t, { ...kerasCnn, layers }));
+function rescaling(scale: number): LayerJson {
+  return layer('Rescaling', 'rescaling', { scale, offset: 0 });
+}
+
+test('pixels are from 0 to 1, or the bytes that a Rescaling takes before anything else is computed', t => {
+  const input = { batch_input_shape: [null, 28, 28, 1] };
+  const of = (...layers: LayerJson[]): unknown => {
+    const { spec } = readModelFile(
+      writeModelFiles(t, {
+        layers: [layer('Reshape', 'same', input), ...layers, scores],
+        weights: scoresWeights,
+      }),
+    );
     return compileModel(spec, images, 10).normalization;
   };
-  const scaled = { scale: Math.fround(1 / 255), shift: 0 };
-  assert.deepEqual(of(kerasCnn.layers[0]), scaled);
-  const rescaling = layer('Rescaling', 'scale', {
-    scale: 1 / 255,
-    offset: 0,
-    batch_input_shape: [null, 28, 28, 1],
-  });
-  assert.deepEqual(of(rescaling), { scale: 1, shift: 0 });
+  const unit = { scale: Math.fround(1 / 255), shift: 0 };
+  const bytes = { scale: 1, shift: 0 };
+  assert.deepEqual(of(), unit);
+  assert.deepEqual(of(rescaling(2)), unit);
+  assert.deepEqual(of(rescaling(1 / 255)), bytes);
+  assert.deepEqual(of(layer('Flatten', 'flat'), rescaling(1 / 127.5)), bytes);
+  assert.deepEqual(of(layer('Dense', 'early', { units: 10 }), rescaling(1 / 255)), unit);
   assert.equal(compileModel(presetSpec('mlp', 10), images, 10).normalization, undefined);
 });
 
@@ -376,6 +385,16 @@ const refused: Record<string, { files: ModelFiles; code: string; message: RegExp
     files: between(layer('Conv2D', 'wide', { filters: 2, kernel_size: [3, 3], dilation_rate: [2, 2] })),
     code: 'LOCKSTEP_MODEL_LAYER',
     message: /wide \(Conv2D\) .* dilation_rate/,
+  },
+  'a slope that TensorFlow.js passes over': {
+    files: between(layer('ReLU', 'leaking', { max_value: null, negative_slope: 0.1, threshold: 0 })),
+    code: 'LOCKSTEP_MODEL_LAYER',
+    message: /leaking \(ReLU\) .* negative_slope, which TensorFlow\.js does not know/,
+  },
+  'a GRU as Keras has it by default': {
+    files: between(layer('GRU', 'gru', { units: 3, time_major: false, reset_after: true })),
+    code: 'LOCKSTEP_MODEL_LAYER',
+    message: /gru \(GRU\) .* reset_after, which TensorFlow\.js does not know/,
   },
   'a dropout of everything': {
     files: between(layer('Dropout', 'all', { rate: 1 })),
@@ -628,6 +647,16 @@ test('the folder of a run brings everything back: model, weights, bits, and wher
   assert.deepEqual(state.bank.weights, job.initialWeights);
 });
 
+test('a resume does not ask again where the weights come from', () => {
+  const stored = resolveSettings({ engine: 'tensorflow' });
+  assert.equal(resumedSettings(stored, { init: false }).init, false);
+  assert.equal(resumedSettings({ ...stored, init: true }, { init: true }).init, true);
+  assert.throws(() => resumedSettings(stored, { init: true }), {
+    code: 'LOCKSTEP_RESUME_SETTING',
+    message: /^Setting init is true, and the run was begun with not set\./,
+  });
+});
+
 test('a resume with other weights is refused, and so is one without the weights that it was begun with', t => {
   const { dir, job } = killedRun(t);
   const stored = readRunConfig(dir);
@@ -663,6 +692,15 @@ test('initial weights that a start left behind that was killed are in the way of
   assert.deepEqual(
     readdirSync(dir).filter(name => !name.endsWith('.part')),
     [],
+  );
+});
+
+test('docs/model.md has every class that is trained and no other', () => {
+  const text = readFileSync(fileURLToPath(new URL('../../docs/model.md', import.meta.url)), 'utf8');
+  const [, list] = /These classes are trained: ([^]*?)\.\n/.exec(text)!;
+  assert.deepEqual(
+    Array.from(list.matchAll(/`(\w+)`/g), match => match[1]),
+    [...trainedClasses].toSorted(),
   );
 });
 

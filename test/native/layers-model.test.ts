@@ -6,6 +6,7 @@ import type * as core from '@tensorflow/tfjs-core';
 import { loadMnist } from '#dist/coordinator/mnist.js';
 import { readModelFile } from '#dist/coordinator/model-file.js';
 import { initialWeights } from '#dist/shared/initial-weights.js';
+import { trainedClasses } from '#dist/shared/layers-model.js';
 import type { LayerSpec } from '#dist/shared/model.js';
 import { presetSpec } from '#dist/shared/presets.js';
 import { sizeOf, type Shape } from '#dist/shared/shape.js';
@@ -324,6 +325,15 @@ const models: Record<string, { layers: LayerJson[]; input?: number[] }> = {
     input: [784],
   },
 };
+
+test('every class that is trained is in one of the models here', () => {
+  const all = [lenet5, ...Object.values(models).map(({ layers }) => layers)].flat();
+  const classes = new Set([...all, ...kerasCnn.layers].map(({ class_name }) => class_name));
+  assert.deepEqual(
+    [...trainedClasses].filter(name => !classes.has(name)),
+    [],
+  );
+});
 
 for (const [name, { layers, input }] of Object.entries(models)) {
   test(`${name}: logits are those of the model itself, gradients those of differences`, async t => {
