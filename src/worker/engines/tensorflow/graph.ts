@@ -112,7 +112,7 @@ async function buildLayersModel(tf: typeof core, job: EngineJob, spec: LayersMod
         weightData: marks.buffer,
       }),
     )
-    .catch((cause: unknown) => fail(messageOf(cause).replace(/\.$/, ''), cause));
+    .catch((cause: unknown) => fail(messageOf(cause).split(/\.? This may be due|\.?\n|\.$/)[0], cause));
   if (built.layers.some(({ nonTrainableWeights }) => nonTrainableWeights.length > 0)) {
     fail('it has weights that no gradient trains');
   }
@@ -163,6 +163,7 @@ function dropoutMask(
   const threshold = dropoutThreshold(rate);
   const kept = Math.fround(1 / (1 - rate));
   const length = shape.reduce((product, extent) => product * extent, 1);
-  const values = Float32Array.from({ length }, (_, i) => (word(i) >= threshold ? kept : 0));
+  const values = new Float32Array(length);
+  for (let i = 0; i < length; i++) values[i] = word(i) >= threshold ? kept : 0;
   return tf.tensor(values, [...shape]);
 }
