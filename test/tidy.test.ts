@@ -10,7 +10,8 @@ import { decodeSafetensors } from '#dist/coordinator/safetensors.js';
 import * as library from '#dist/library/index.js';
 import { errorCodes } from '#dist/shared/errors.js';
 import { faultKinds, phases } from '#dist/shared/faults.js';
-import { tinyJob } from './support/tiny.js';
+import { createJob } from '#dist/shared/settings.js';
+import { tinyDataset, tinyJob } from './support/tiny.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -137,7 +138,9 @@ test('docs/library.md has every export that is no type and no other', () => {
 });
 
 test('docs/bits.md has every setting that decides bits and no other', () => {
-  assert.deepEqual(firstColumn('bits.md', 'setting').toSorted(), Object.keys(tinyJob().bits).toSorted());
+  const { model, settings } = tinyJob();
+  const { bits } = createJob(settings, model, tinyDataset(), 'any', new Float32Array(model.parameterCount));
+  assert.deepEqual(firstColumn('bits.md', 'setting').toSorted(), Object.keys(bits).toSorted());
 });
 
 test('docs/files.md has every key of the metadata of a checkpoint and no other', () => {

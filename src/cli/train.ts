@@ -78,6 +78,10 @@ export const trainFlags = {
     describe: 'Of initial weights, sample order and dropout',
     defaultDescription: String(defaults.seed),
   },
+  init: {
+    type: 'boolean',
+    describe: 'Begin a model that brings its weights from the seed all the same',
+  },
   engine: {
     choices: engineNames,
     requiresArg: true,
@@ -232,7 +236,8 @@ export const trainCommand: CommandModule<object, Arguments> = {
 function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
   const { model, maxSteps, weightDecay, lrSchedule, data, labelOffset } = argv;
   const { out, checkpointEvery, resume, config } = argv;
-  const { epochs, batch, leaf, optimizer, lr, momentum, nesterov, warmup, seed, engine, devices } = argv;
+  const { epochs, batch, leaf, optimizer, lr, momentum, nesterov, warmup, seed, init, engine, devices } =
+    argv;
   const { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, mixed, audit } = argv;
   const injected = process.env['LOCKSTEP_INJECT'];
   const chosen = {
@@ -250,6 +255,7 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
     lrSchedule,
     warmup,
     seed,
+    init,
     engine,
     devices,
     data,

@@ -6,7 +6,7 @@ import { canonicalJson, formatHash, hex64, sha256 } from '../shared/hash.js';
 import type { Model } from '../shared/model.js';
 import { emptyBank, initialState, type NodeState, type Sums } from '../shared/node.js';
 import { initialBetaPowers, type BetaPowers } from '../shared/optimizer.js';
-import type { Job, OptimizerName } from '../shared/settings.js';
+import { weightsDigest, type Job, type OptimizerName } from '../shared/settings.js';
 import { decodeSafetensors, encodeSafetensors, type TensorValues } from './safetensors.js';
 
 /** A run between two steps. */
@@ -25,6 +25,7 @@ export function beginning(job: Job): TrainingState {
 
 /** Raised when older programs could not read the files any more. */
 const FORMAT = 'lockstep-checkpoint-1';
+const INITIAL_FORMAT = 'lockstep-initial-weights-1';
 
 const moments = [
   ['first', 'firstMoment'],
@@ -85,6 +86,30 @@ export function encodeCheckpoint({ model, bits }: Job, state: TrainingState): Ui
       epochSamples: String(epochSums.samples),
     },
   });
+}
+
+/** The weights that a job begins with, as a file for its folder, where they do not follow from the seed. */
+export function initialWeightsFile({ model, initialWeights }: Job): Uint8Array | undefined {
+  if (!initialWeights) return undefined;
+  return encodeSafetensors({
+    tensors: namedTensors(model, initialWeights),
+    metadata: { format: INITIAL_FORMAT, model: model.spec.name },
+  });
+}
+
+/** Its content, of all tensors one after another. `digest`: see `weightsDigest`. @throws LOCKSTEP_FILE_DAMAGED */
+export function readInitialWeights(file: Uint8Array, path: string, digest: string): Float32Array {
+  const { tensors } = decodeSafetensors(file, path);
+  const weights = new Float32Array(tensors.reduce((sum, { values }) => sum + values.length, 0));
+  let at = 0;
+  for (const { values } of tensors) {
+    weights.set(values, at);
+    at += values.length;
+  }
+  if (weightsDigest(weights) !== digest) {
+    throw new LockstepError('LOCKSTEP_FILE_DAMAGED', `${path} belongs to a run with other initial weights.`);
+  }
+  return weights;
 }
 
 /** Names the settings that decide bits: checkpoints of other runs are not taken for this one's. */

@@ -1,42 +1,64 @@
-// Models in files of their own: JSON in the format of `docs/model.md`, checked at the door.
+// Models in files of their own: JSON in the format of `docs/model.md` or a tf.LayersModel, checked at the door.
 
-import { basename } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import * as v from 'valibot';
 import { LockstepError } from '../shared/errors.js';
 import { layerKeys, modelSpecSchema, type ModelSpec } from '../shared/model.js';
 import { isModelFile, presetSpec } from '../shared/presets.js';
 import { nearest, readJsonObject, type JsonFileKind } from './json-file.js';
+import { isLayersModelFile, readLayersModel } from './layers-model-file.js';
 
 const fileKind: JsonFileKind = { code: 'LOCKSTEP_MODEL_FILE', noun: 'model', content: 'a list of layers' };
 
+export interface LoadedModel {
+  readonly spec: ModelSpec;
+  /**
+   * Reads the weights that come with the model, in the order of the flat vector; absent where none do.
+   * @throws LOCKSTEP_MODEL_FILE if they cannot be read or are not as the model's file says
+   */
+  readonly readWeights?: () => Float32Array;
+}
+
 /**
- * The layers of a preset for images of `classes` classes, those of a file, or the ones given.
- * @throws LOCKSTEP_BAD_SETTING if `model` is no preset's name and no path that ends with .json; LOCKSTEP_MODEL_FILE
+ * A preset for images of `classes` classes, the model of a file, or the layers given.
+ * @throws LOCKSTEP_BAD_SETTING if `model` is no preset's name and no path that ends with .json; LOCKSTEP_MODEL_FILE,
+ *   LOCKSTEP_MODEL_LAYER
  */
+export function loadModel(model: string | ModelSpec, classes: number): LoadedModel {
+  if (typeof model === 'object') return { spec: model };
+  return isModelFile(model) ? readModelFile(model) : { spec: presetSpec(model, classes) };
+}
+
+/** As `loadModel`, without the weights. */
 export function loadModelSpec(model: string | ModelSpec, classes: number): ModelSpec {
-  if (typeof model === 'object') return model;
-  return isModelFile(model) ? readModelFile(model) : presetSpec(model, classes);
+  return loadModel(model, classes).spec;
 }
 
 /**
  * Without a name of its own, a model has the file's. A key `$schema`, which editors read, is dropped.
- * @throws LOCKSTEP_MODEL_FILE naming the file, the place in it, what was expected and what was found.
+ * @throws LOCKSTEP_MODEL_FILE naming the file, the place in it, what was expected and what was found; LOCKSTEP_MODEL_LAYER
  */
-export function readModelFile(path: string): ModelSpec {
+export function readModelFile(path: string): LoadedModel {
   const given = readJsonObject(path, fileKind);
+  if (isLayersModelFile(given)) return readLayersModel(path, given, nameOf(path));
   const parsed = v.safeParse(modelSpecSchema, { name: nameOf(path), ...given });
-  if (parsed.success) return parsed.output;
+  if (parsed.success) return { spec: parsed.output };
   // A misspelt key is missing as well: the wrong one tells more.
   const issue = parsed.issues.find(isUnknownKey) ?? parsed.issues[0];
   throw new LockstepError(fileKind.code, `${path}: ${explain(issue)}.`);
 }
 
-/** The file's name without its ending, other characters than a name may have replaced. */
+/**
+ * The file's name without its ending, other characters than a name may have replaced; the folder's where the file is
+ * called as all that TensorFlow.js saves.
+ */
 function nameOf(path: string): string {
+  const file = basename(path);
   return (
-    basename(path)
-      .replace(/\.json$/, '')
-      .replaceAll(/[^\w.-]+/g, '-') || 'model'
+    (file === 'model.json' ? basename(dirname(resolve(path))) : file.replace(/\.json$/, '')).replaceAll(
+      /[^\w.-]+/g,
+      '-',
+    ) || 'model'
   );
 }
 

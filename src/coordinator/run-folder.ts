@@ -1,4 +1,5 @@
-// The folder of a run: config.json, metrics.jsonl, hashes.txt, checkpoints/ and weights.safetensors.
+// The folder of a run: config.json, metrics.jsonl, hashes.txt, checkpoints/ and weights.safetensors; where the run began
+// with the weights of a file, initial-weights.safetensors.
 //
 // A file that must be whole is written under another name, synced and renamed. metrics.jsonl and hashes.txt grow; they
 // are synced before every checkpoint, so what a checkpoint follows from is always there, and what lies behind it
@@ -31,6 +32,8 @@ import { HASH_LINE_BYTES, requireRun } from './stored-run.js';
 
 const CHECKPOINTS_KEPT = 3;
 export const CHECKPOINTS_DIR = 'checkpoints';
+/** What resumed runs begin with that have no checkpoint yet, whatever became of the model's file. */
+export const INITIAL_WEIGHTS_FILE = 'initial-weights.safetensors';
 const checkpointName = /^step-(\d+)\.safetensors$/;
 
 export class RunFolder {
@@ -59,11 +62,17 @@ export class RunFolder {
   }
 
   /**
-   * Makes `dir`, or `runs/<name>-<n>` with the first free n, and writes the config there. The config is the first file
-   * beside the lock, so whatever a process leaves that is killed in here can be begun again, or resumed.
+   * Makes `dir`, or `runs/<name>-<n>` with the first free n, and writes the config there. Before the config there are only
+   * the lock and the initial weights, which a new start replaces, so whatever a process leaves that is killed in here can be
+   * begun again, or resumed.
    * @throws LOCKSTEP_RUN_EXISTS if `dir` holds anything, LOCKSTEP_RUN_FOLDER if it cannot be written.
    */
-  static create(dir: string | undefined, name: string, config: unknown): RunFolder {
+  static create(
+    dir: string | undefined,
+    name: string,
+    config: unknown,
+    initialWeights?: Uint8Array,
+  ): RunFolder {
     return explain(dir ?? 'runs', () => {
       const path = resolve(dir ?? nextFolder(name));
       const isMade = makeFolder(path) || dir === undefined;
@@ -71,8 +80,10 @@ export class RunFolder {
       const unlock = lockFolder(path);
       try {
         if (readdirSync(path).some(isForeign)) throw holdsFiles(path);
+        if (initialWeights) replaceFile(join(path, INITIAL_WEIGHTS_FILE), initialWeights);
         writeConfigFile(path, config);
       } catch (error) {
+        rmSync(join(path, INITIAL_WEIGHTS_FILE), { force: true });
         unlock();
         if (isMade) removeEmpty(path);
         throw error;
@@ -209,7 +220,13 @@ export class RunFolder {
   /** Leaves nothing behind of a new run that could not begin. */
   abandon(): void {
     this.close();
-    for (const name of ['config.json', 'metrics.jsonl', 'hashes.txt', CHECKPOINTS_DIR]) {
+    for (const name of [
+      'config.json',
+      INITIAL_WEIGHTS_FILE,
+      'metrics.jsonl',
+      'hashes.txt',
+      CHECKPOINTS_DIR,
+    ]) {
       rmSync(join(this.dir, name), { recursive: true, force: true });
     }
     if (this.#isMade) removeEmpty(this.dir);
@@ -292,16 +309,16 @@ function stepOf(name: string): number {
 
 /** Files that were being written when a process was killed. */
 function partsIn(dir: string): string[] {
-  const own = /^(config\.json|weights\.safetensors|step-\d+\.safetensors)\.part$/;
+  const own = /^(config\.json|(initial-)?weights\.safetensors|step-\d+\.safetensors)\.part$/;
   return ['.', CHECKPOINTS_DIR]
     .filter(folder => existsSync(join(dir, folder)))
     .flatMap(folder => readdirSync(join(dir, folder)).map(name => join(folder, name)))
     .filter(name => own.test(basename(name)));
 }
 
-/** Neither a lock nor a part of a config: what a start that was killed leaves behind. */
+/** Not what a start that was killed leaves behind: a lock, initial weights, parts of files. */
 function isForeign(name: string): boolean {
-  return !/^(lock-\d+|lock\.\d+\.part|config\.json\.part)$/.test(name);
+  return !/^(lock-\d+|lock\.\d+\.part|config\.json\.part|initial-weights\.safetensors(\.part)?)$/.test(name);
 }
 
 function holdsFiles(dir: string): LockstepError {

@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import type { Dataset, Normalization } from '../shared/dataset.js';
-import { modelSpecSchema, type ModelSpec } from '../shared/model.js';
+import { anyModelSpecSchema, type ModelSpec } from '../shared/model.js';
 import { trainSettingsSchema, wholeNumber, type Job, type TrainSettings } from '../shared/settings.js';
 import type { Shape } from '../shared/shape.js';
 
@@ -30,7 +30,7 @@ const extent = wholeNumber(1);
 
 const runConfigSchema = v.object({
   settings: trainSettingsSchema,
-  model: modelSpecSchema,
+  model: anyModelSpecSchema,
   dataset: v.object({
     name: v.string(),
     digest: v.string(),

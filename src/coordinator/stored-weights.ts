@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import type { Model } from '../shared/model.js';
-import { checkpointWeights, finalWeights, type TrainedWeights } from './checkpoint.js';
-import { CHECKPOINTS_DIR, checkpointsIn } from './run-folder.js';
+import { checkpointWeights, finalWeights, readInitialWeights, type TrainedWeights } from './checkpoint.js';
+import { CHECKPOINTS_DIR, checkpointsIn, INITIAL_WEIGHTS_FILE } from './run-folder.js';
 import { missing, readProgress, type RunConfig } from './stored-run.js';
 
 export interface StoredWeights extends TrainedWeights {
@@ -43,6 +43,27 @@ export function readWeights(dir: string, { bits }: RunConfig, model: Model): Sto
     'LOCKSTEP_FILE_DAMAGED',
     `No weights of ${resolve(dir)} can be used. ${problems.join(' ')}`,
   );
+}
+
+/**
+ * Reads the weights that a run was begun with and its folder keeps, `model.parameterCount` of them; undefined where they
+ * follow from the seed. What it gives throws LOCKSTEP_FILE_DAMAGED.
+ */
+export function initialWeightsIn(dir: string, { bits }: RunConfig): (() => Float32Array) | undefined {
+  const digest = bits['initialWeights'];
+  if (typeof digest !== 'string') return undefined;
+  return () => {
+    const path = join(dir, INITIAL_WEIGHTS_FILE);
+    let file: Uint8Array;
+    try {
+      file = readFileSync(path);
+    } catch (cause) {
+      throw new LockstepError('LOCKSTEP_FILE_DAMAGED', `${path} cannot be read: ${messageOf(cause)}.`, {
+        cause,
+      });
+    }
+    return readInitialWeights(file, path, digest);
+  };
 }
 
 function listCheckpoints(dir: string): string[] {

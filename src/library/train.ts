@@ -2,13 +2,19 @@
 
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
-import { beginning, checkpointBytes, type TrainingState } from '../coordinator/checkpoint.js';
+import {
+  beginning,
+  checkpointBytes,
+  initialWeightsFile,
+  type TrainingState,
+} from '../coordinator/checkpoint.js';
 import { openData } from '../coordinator/data.js';
-import { loadModelSpec } from '../coordinator/model-file.js';
+import { loadModel } from '../coordinator/model-file.js';
 import { run, type RunOutcome } from '../coordinator/run.js';
 import { RunFolder } from '../coordinator/run-folder.js';
 import type { TensorValues } from '../coordinator/safetensors.js';
 import { isFinished, readRunConfig, runConfig } from '../coordinator/stored-run.js';
+import { initialWeightsIn } from '../coordinator/stored-weights.js';
 import { systemClock } from '../shared/clock.js';
 import { emptyClasses, type Dataset, type DatasetContent } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
@@ -22,7 +28,7 @@ import {
   type Listening,
   type ListenSettings,
 } from '../shared/listen.js';
-import { compileModel, type ModelSpec } from '../shared/model.js';
+import { compileModel, layersModelOf, type ModelSpec } from '../shared/model.js';
 import type { LocalNode } from '../shared/node.js';
 import { checkResume } from '../shared/resume.js';
 import {
@@ -238,10 +244,11 @@ function begin({ settings: chosen, content, listening }: Chosen): Begun {
   const settings = resolveSettings(chosen);
   requireComputing(settings, listening);
   const dataset = openData(settings, content);
-  const job = jobOf(settings, loadModelSpec(settings.model, dataset.classes), dataset);
+  const { spec, readWeights } = loadModel(settings.model, dataset.classes);
+  const job = jobOf(settings, spec, dataset, settings.init ? undefined : readWeights?.());
   const from = beginning(job);
   const config = runConfig(job, dataset, content !== undefined);
-  const folder = RunFolder.create(settings.out, job.model.spec.name, config);
+  const folder = RunFolder.create(settings.out, job.model.spec.name, config, initialWeightsFile(job));
   return { job, dataset, folder, from };
 }
 
@@ -270,8 +277,11 @@ function goOn(
     const settings = resumedSettings(begunWith, chosen);
     requireComputing(settings, listening);
     const dataset = openData(settings, content);
-    const spec = chosen.model === undefined ? stored.model : loadModelSpec(settings.model, dataset.classes);
-    const job = jobOf(settings, spec, dataset);
+    const { spec, readWeights } =
+      chosen.model === undefined
+        ? { spec: stored.model, readWeights: initialWeightsIn(dir, stored) }
+        : loadModel(settings.model, dataset.classes);
+    const job = jobOf(settings, spec, dataset, settings.init ? undefined : readWeights?.());
     checkResume(stored, chosen, job);
     if (isFinished(dir) && job.totalSteps <= stored.totalSteps) {
       throw new LockstepError(
@@ -306,13 +316,14 @@ function limitsOf({ settings, stepsPerEpoch, totalSteps }: Job): string {
   return flags.join(' and ');
 }
 
-function jobOf(settings: TrainSettings, spec: ModelSpec, dataset: Dataset): Job {
-  return createJob(
-    settings,
-    compileModel(spec, dataset.shape, dataset.classes),
-    dataset,
-    profileOf(settings.engine),
-  );
+function jobOf(
+  settings: TrainSettings,
+  spec: ModelSpec,
+  dataset: Dataset,
+  fileWeights: Float32Array | undefined,
+): Job {
+  const model = compileModel(spec, dataset.shape, dataset.classes);
+  return createJob(settings, model, dataset, profileOf(settings.engine), fileWeights);
 }
 
 function describeStart({ job, dataset, folder, from }: Begun, workers: number) {
@@ -361,6 +372,11 @@ function warnings(
   }
   if (isMixed) {
     found.push('Nodes of any arithmetic may compute (--mixed): nobody can reproduce the bits of this run.');
+  }
+  if (chosen.init && !layersModelOf(job.model.spec)) {
+    found.push(
+      'The setting init is for models that bring their weights; this one begins from the seed anyway.',
+    );
   }
   if (lanes < threads) {
     found.push(

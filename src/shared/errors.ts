@@ -15,6 +15,7 @@ export const errorCodes = {
   LOCKSTEP_IMAGE_FORMAT: 'An image file is no PNG or JPEG that shows something.',
   LOCKSTEP_MODEL_FILE: 'A model file cannot be read, or does not describe a model.',
   LOCKSTEP_MODEL_SHAPE: 'A layer cannot take what the layer before it gives.',
+  LOCKSTEP_MODEL_LAYER: 'A layer of a tf.LayersModel cannot be trained as a run trains.',
   LOCKSTEP_RUN_EXISTS: 'The output folder already holds a run or other files.',
   LOCKSTEP_RUN_FOLDER: 'The run folder cannot be written.',
   LOCKSTEP_RUN_LOCKED: 'Another process is at work in the run folder.',

@@ -3,7 +3,7 @@
 import * as v from 'valibot';
 import { MOST_SAMPLES } from './dataset.js';
 import { hex256, hex64 } from './hash.js';
-import { modelSpecSchema } from './model.js';
+import { anyModelSpecSchema } from './model.js';
 import { engineNames, MOST_BATCH } from './settings.js';
 
 /** Raised with every change that the other side would not understand. */
@@ -66,7 +66,7 @@ export const toAgentSchema = v.variant('type', [
     type: v.literal('job'),
     run: digest64,
     incarnation: digest64,
-    model: v.lazy(() => modelSpecSchema),
+    model: v.lazy(() => anyModelSpecSchema),
     shape: v.strictObject({ height: extent, width: extent, channels: extent }),
     classes: extent,
     normalization: v.strictObject({ scale: finite, shift: finite }),

@@ -2,11 +2,13 @@
 //
 // Activations are height x width x channels (channels last). Parameters lie in one flat f32 vector, tensor after
 // tensor: convolution kernels as [height, width, input, output], dense kernels as [input, output], each followed by
-// its bias. These are TensorFlow's layouts.
+// its bias. These are TensorFlow's layouts. A model of tf.layers is one layer with tensors of its own: `layers-model.ts`.
 
 import * as v from 'valibot';
+import type { Normalization } from './dataset.js';
 import { LockstepError } from './errors.js';
 import { BLOCK_PARAMETERS, blockCount } from './hash.js';
+import { compileLayersModel, layersModelSchema, type LayersModelSpec } from './layers-model.js';
 import { formatShape, isVector, sizeOf, type Shape } from './shape.js';
 
 const MOST = 65_536;
@@ -73,15 +75,16 @@ const layerSpecSchema = v.variant('type', [
 ]);
 
 const nameExpected = 'letters, digits, dots, dashes and underscores';
+const nameSchema = v.pipe(
+  v.string(nameExpected),
+  v.regex(/^[\w.-]+$/, nameExpected),
+  v.description(`Names the run's folder; by default the file's name: ${nameExpected}`),
+);
 
-/** The only definition of the format of models; `docs/model.schema.json` is made from it. */
+/** The only definition of the format of our own models; `docs/model.schema.json` is made from it. */
 export const modelSpecSchema = v.strictObject(
   {
-    name: v.pipe(
-      v.string(nameExpected),
-      v.regex(/^[\w.-]+$/, nameExpected),
-      v.description(`Names the run's folder; by default the file's name: ${nameExpected}`),
-    ),
+    name: nameSchema,
     layers: v.pipe(
       v.array(layerSpecSchema, 'a list of layers'),
       v.minLength(1, 'a list of at least one layer'),
@@ -91,8 +94,17 @@ export const modelSpecSchema = v.strictObject(
   'an object with name and layers',
 );
 
-export type LayerSpec = v.InferOutput<typeof layerSpecSchema>;
-export type ModelSpec = v.InferOutput<typeof modelSpecSchema>;
+/** What runs keep and tell: a model of ours, or one of tf.layers, which nobody writes by hand. */
+export const anyModelSpecSchema: v.GenericSchema<unknown, ModelSpec> = v.union([
+  modelSpecSchema,
+  v.strictObject({ name: nameSchema, layers: v.pipe(v.array(layersModelSchema), v.length(1)) }),
+]);
+
+export type LayerSpec = v.InferOutput<typeof layerSpecSchema> | LayersModelSpec;
+export interface ModelSpec {
+  readonly name: string;
+  readonly layers: readonly LayerSpec[];
+}
 export type Conv2dSpec = Extract<LayerSpec, { readonly type: 'conv2d' }>;
 
 /** The keys of each type of layer, those first that it needs. */
@@ -109,6 +121,8 @@ export interface Tensor {
   readonly size: number;
   /** Inputs of one unit: initial values are uniform within +-1/sqrt(fanIn). */
   readonly fanIn: number;
+  /** The initial value, where all components have the same. */
+  readonly constant?: number;
 }
 
 export interface Layer {
@@ -130,22 +144,31 @@ export interface Model {
   readonly parameterCount: number;
   /** `parameterCount` rounded up to whole blocks: the length of weight vectors, zeros behind the last parameter. */
   readonly paddedCount: number;
+  /** What a pixel's byte means to it; by default that follows from the training set. */
+  readonly normalization?: Normalization;
+}
+
+/** The layer that a model of tf.layers is. */
+export function layersModelOf({ layers: [first] }: ModelSpec): LayersModelSpec | undefined {
+  return first?.type === 'layersModel' ? first : undefined;
 }
 
 /**
  * Checks the shapes of a model against the images and classes of a dataset and lays out its parameters.
- * @throws LOCKSTEP_MODEL_SHAPE, naming the layer, what it gets and what it needs.
+ * @throws LOCKSTEP_MODEL_SHAPE, naming the layer, what it gets and what it needs; LOCKSTEP_MODEL_LAYER
  */
 export function compileModel(spec: ModelSpec, input: Shape, classes: number): Model {
   const layers: Layer[] = [];
   const tensors: Tensor[] = [];
   const counts = new Map<string, number>();
+  let normalization: Normalization | undefined;
   let parameterCount = 0;
   let shape = input;
 
-  const tensor = (name: string, tensorShape: number[], fanIn: number): Tensor => {
+  const tensor = (name: string, tensorShape: readonly number[], fanIn: number, constant?: number): Tensor => {
     const size = tensorShape.reduce((product, extent) => product * extent, 1);
-    const made = { name, shape: tensorShape, offset: parameterCount, size, fanIn };
+    const fill = constant !== undefined && { constant };
+    const made = { name, shape: tensorShape, offset: parameterCount, size, fanIn, ...fill };
     parameterCount += size;
     tensors.push(made);
     return made;
@@ -164,7 +187,10 @@ export function compileModel(spec: ModelSpec, input: Shape, classes: number): Mo
         `Layer ${name} (number ${layers.length + 1} of model ${spec.name}) gets ${got} and needs ${need}.`,
       );
     };
-    const output = outputShape(layerSpec, shape, fail);
+    const output =
+      layerSpec.type === 'layersModel'
+        ? { height: 1, width: 1, channels: classes }
+        : outputShape(layerSpec, shape, fail);
     let parameters: Layer['parameters'];
     if (layerSpec.type === 'conv2d') {
       const { kernelSize: k, filters } = layerSpec;
@@ -178,6 +204,10 @@ export function compileModel(spec: ModelSpec, input: Shape, classes: number): Mo
         kernel: tensor(`${name}.kernel`, [shape.channels, layerSpec.units], shape.channels),
         bias: tensor(`${name}.bias`, [layerSpec.units], shape.channels),
       };
+    } else if (layerSpec.type === 'layersModel') {
+      const compiled = compileLayersModel(spec.name, layerSpec, input, classes);
+      ({ normalization } = compiled);
+      for (const made of compiled.tensors) tensor(made.name, made.shape, made.fanIn, made.constant);
     }
     layers.push({ name, spec: layerSpec, input: shape, output, ...(parameters && { parameters }) });
     shape = output;
@@ -200,7 +230,16 @@ export function compileModel(spec: ModelSpec, input: Shape, classes: number): Mo
     );
   }
   const paddedCount = blockCount(parameterCount) * BLOCK_PARAMETERS;
-  return { spec, input, classes, layers, tensors, parameterCount, paddedCount };
+  return {
+    spec,
+    input,
+    classes,
+    layers,
+    tensors,
+    parameterCount,
+    paddedCount,
+    ...(normalization && { normalization }),
+  };
 }
 
 const namePrefixes: Record<LayerSpec['type'], string> = {
@@ -211,9 +250,14 @@ const namePrefixes: Record<LayerSpec['type'], string> = {
   relu: 'relu',
   flatten: 'flatten',
   dropout: 'dropout',
+  layersModel: 'layers',
 };
 
-function outputShape(spec: LayerSpec, input: Shape, fail: (need: string) => never): Shape {
+function outputShape(
+  spec: Exclude<LayerSpec, LayersModelSpec>,
+  input: Shape,
+  fail: (need: string) => never,
+): Shape {
   switch (spec.type) {
     case 'conv2d': {
       const { kernelSize: k, stride = 1, padding, filters } = spec;

@@ -46,10 +46,11 @@ export function emptyBank({ paddedCount }: Model): Bank {
 /** Before the first step. */
 export function initialState(job: Job): NodeState {
   const { model, bits } = job;
+  const weights = job.initialWeights?.slice() ?? initialWeights(model, bits.seed);
   return {
     step: 0,
     hash: jobHash(job),
-    bank: { ...emptyBank(model), weights: initialWeights(model, bits.seed) },
+    bank: { ...emptyBank(model), weights },
   };
 }
 

@@ -29,9 +29,10 @@ export function checkResume(
   chosen: Partial<TrainSettings>,
   { bits }: Job,
 ): void {
+  const now: Readonly<Record<string, unknown>> = { ...bits };
   const changed = new Set(
-    Object.entries(bits).flatMap(([name, value]) =>
-      canonicalJson(value) === canonicalJson(stored.bits[name]) ? [] : [name],
+    [...Object.keys(bits), 'initialWeights'].filter(
+      name => canonicalJson(now[name]) !== canonicalJson(stored.bits[name]),
     ),
   );
   if (changed.size === 0) return;
@@ -44,14 +45,23 @@ export function checkResume(
       `The data is not what the run was begun with (digest ${bits.datasetDigest}): name it with --data.`,
     );
   }
+  if (changed.has('initialWeights') && changed.size === 1) {
+    refuse('The weights of the model file are not those that the run was begun with.');
+  }
   if (changed.has('layers')) refuse('The model has other layers than the run was begun with.');
   refuse(`This version computes other bits than the one that began the run (${[...changed].join(', ')}).`);
 }
 
-/** Batch and leaf must suit each other, so a change of one is refused before they are compared. */
-export function refuseOtherBatch(stored: TrainSettings, chosen: Partial<TrainSettings>): void {
+/**
+ * Batch and leaf must suit each other, so a change of one is refused before they are compared; and init says where weights
+ * come from that a resumed run has long had.
+ */
+export function refuseOtherStart(stored: TrainSettings, chosen: Partial<TrainSettings>): void {
   for (const name of ['batch', 'leaf'] as const) {
     if (chosen[name] !== undefined && chosen[name] !== stored[name]) refuse(difference(name, chosen, stored));
+  }
+  if (chosen.init !== undefined && chosen.init !== (stored.init ?? false)) {
+    refuse(difference('init', chosen, stored));
   }
 }
 

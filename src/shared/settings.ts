@@ -5,10 +5,10 @@ import { checkpointEveryPattern } from './checkpoint-policy.js';
 import { LockstepError } from './errors.js';
 import { normalizationOf, type Dataset, type Normalization } from './dataset.js';
 import { withoutUndefined } from './format.js';
-import { initialHash } from './hash.js';
-import { modelSpecSchema, type Model } from './model.js';
+import { initialHash, sha256 } from './hash.js';
+import { layersModelOf, modelSpecSchema, type Model, type ModelSpec } from './model.js';
 import { isModelFile, presetNamed } from './presets.js';
-import { refuseOtherBatch } from './resume.js';
+import { refuseOtherStart } from './resume.js';
 import { defaultLeaf, Schedule } from './schedule.js';
 
 /** Schemas whose issues carry, as their message, what was expected. */
@@ -65,7 +65,9 @@ export const devicesSchema = v.pipe(v.string(devicesForm), v.regex(/^(cpu|all|\d
 /** Everything `train` accepts that is kept with the run, by the names of the flags. */
 export const trainSettingsSchema = v.strictObject({
   /** A preset's name, a path that ends with .json, or a list of layers. */
-  model: v.lazy(input => (typeof input === 'object' && input !== null ? modelSpecSchema : modelNameSchema)),
+  model: v.lazy((input): v.GenericSchema<unknown, string | ModelSpec> =>
+    typeof input === 'object' && input !== null ? modelSpecSchema : modelNameSchema,
+  ),
   /** Worker threads; 'auto' is one for each core. Of 0, remote nodes compute everything. */
   workers: workersFrom(0),
   epochs: wholeNumber(1),
@@ -84,6 +86,8 @@ export const trainSettingsSchema = v.strictObject({
   /** Steps in which the learning rate rises; by default none, and 30 % of all steps with one-cycle. */
   warmup: v.optional(wholeNumber(0)),
   seed: wholeNumber(0),
+  /** Whether a model that brings its weights begins with those of the seed all the same. */
+  init: v.optional(v.boolean('true or false')),
   engine: oneOf(engineNames),
   /** Of the engine `tensorflow`: `cpu`, `all` GPUs or the numbers of some. By default GPUs where there are any. */
   devices: v.optional(devicesSchema),
@@ -151,7 +155,7 @@ export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
  * @throws LOCKSTEP_BAD_SETTING, LOCKSTEP_RESUME_SETTING naming the setting.
  */
 export function resumedSettings(stored: TrainSettings, chosen: Partial<TrainSettings>): TrainSettings {
-  refuseOtherBatch(stored, chosen);
+  refuseOtherStart(stored, chosen);
   return checkSettings({ ...stored, ...withoutUndefined(chosen) });
 }
 
@@ -259,6 +263,8 @@ export interface BitSettings {
   readonly seed: number;
   readonly optimizer: OptimizerConfig;
   readonly learningRate: LearningRateConfig;
+  /** SHA-256 of the initial weights' bytes (f32, little endian), where they come from the model's file. */
+  readonly initialWeights?: string;
 }
 
 /** A training, fully decided: what the coordinator runs and every node is told. */
@@ -266,22 +272,42 @@ export interface Job {
   readonly settings: TrainSettings;
   readonly model: Model;
   readonly bits: BitSettings;
-  /** Of the training set; follows from the dataset's digest. */
+  /** The model's own, or of the training set: follows from the model or the dataset's digest. */
   readonly normalization: Normalization;
+  /** `model.paddedCount` of them, where they do not follow from the seed. */
+  readonly initialWeights?: Float32Array;
   readonly lanes: number;
   readonly stepsPerEpoch: number;
   readonly totalSteps: number;
 }
 
-export function createJob(settings: TrainSettings, model: Model, dataset: Dataset, profile: string): Job {
+/**
+ * `fileWeights`: `model.parameterCount` weights to begin with instead of those of the seed.
+ * @throws LOCKSTEP_BAD_SETTING where the settings do not suit each other, or the engine cannot compute the model
+ */
+export function createJob(
+  settings: TrainSettings,
+  model: Model,
+  dataset: Dataset,
+  profile: string,
+  fileWeights?: Float32Array,
+): Job {
   const { batch, seed, engine } = settings;
+  if (layersModelOf(model.spec) && engine !== 'tensorflow') {
+    throw new LockstepError(
+      'LOCKSTEP_BAD_SETTING',
+      `Setting engine is ${engine}, and model ${model.spec.name} is a tf.LayersModel, which only TensorFlow computes: ` +
+        'use --engine tensorflow.',
+    );
+  }
   const leaf = settings.leaf ?? defaultLeaf(batch, engine);
   const { lanes, stepsPerEpoch } = new Schedule({ samples: dataset.train.labels.length, seed, batch, leaf });
   const steps = totalSteps(settings, stepsPerEpoch);
   return {
     settings,
     model,
-    normalization: normalizationOf(dataset.train.images),
+    normalization: model.normalization ?? normalizationOf(dataset.train.images),
+    ...(fileWeights && { initialWeights: padded(fileWeights, model) }),
     lanes,
     stepsPerEpoch,
     totalSteps: steps,
@@ -295,8 +321,20 @@ export function createJob(settings: TrainSettings, model: Model, dataset: Datase
       seed,
       optimizer: optimizerConfig(settings),
       learningRate: learningRateConfig(settings, steps),
+      ...(fileWeights && { initialWeights: weightsDigest(fileWeights) }),
     },
   };
+}
+
+function padded(weights: Float32Array, { paddedCount }: Model): Float32Array {
+  const vector = new Float32Array(paddedCount);
+  vector.set(weights);
+  return vector;
+}
+
+/** SHA-256 of the bytes of `model.parameterCount` weights. */
+export function weightsDigest({ buffer, byteOffset, byteLength }: Float32Array): string {
+  return sha256(new Uint8Array(buffer, byteOffset, byteLength));
 }
 
 /** The hash of a job before its first step. */

@@ -6,7 +6,7 @@ import { LockstepError, messageOf } from '../shared/errors.js';
 import { canonicalJson } from '../shared/hash.js';
 import type { LeafJob } from '../shared/leaf-job.js';
 import type { MessageOf } from '../shared/messages.js';
-import { compileModel, MOST_PARAMETERS, type Model } from '../shared/model.js';
+import { compileModel, layersModelOf, MOST_PARAMETERS, type Model } from '../shared/model.js';
 import type { Lanes } from '../shared/node.js';
 import { laneStart } from '../shared/schedule.js';
 import type { Shard } from '../shared/shards.js';
@@ -44,6 +44,14 @@ export function readJob(message: MessageOf<'job'>, engines: readonly NodeEngine[
   if (samples.train === 0) throw refuse('it has no training samples');
   const { engine, profile } = engineFor(message, engines);
   const model = compile(message);
+  if (layersModelOf(model.spec) && engine !== 'tensorflow') {
+    // Where arithmetics may be mixed, this one cannot be.
+    throw new LockstepError(
+      'LOCKSTEP_PROFILE',
+      `The run trains a tf.LayersModel, which only TensorFlow computes, and this node has ${engine}: ` +
+        'start it with --engine tensorflow.',
+    );
+  }
   const shards = message.shards.map(shard => ({
     ...shard,
     sizeBytes: shard.samples * (sizeOf(message.shape) + 1),

@@ -319,6 +319,7 @@ export class ThreadCrew implements Crew {
     this.#slots[thread] = slot;
     port1.on('message', (message: ThreadMessage) => {
       if (message.type === 'parked') slot.parkedAfter = message.command;
+      else if (message.type === 'failed') this.#fatal = new LockstepError(message.code, message.message);
       else slot.worker = this.#piscina.threads.find(({ threadId }) => threadId === message.threadId)!;
       this.#look();
     });

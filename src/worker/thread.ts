@@ -12,6 +12,7 @@
 
 import { threadId, type MessagePort } from 'node:worker_threads';
 import { systemClock } from '../shared/clock.js';
+import { LockstepError, type ErrorCode } from '../shared/errors.js';
 import { gradientBound, lossBound } from '../shared/exact-sum.js';
 import type { Fault, Phase } from '../shared/faults.js';
 import { BLOCK_PARAMETERS, blockCount } from '../shared/hash.js';
@@ -64,7 +65,9 @@ export interface ThreadTask extends ExecutorTask {
 
 export type ThreadMessage =
   | { readonly type: 'ready'; readonly threadId: number }
-  | { readonly type: 'parked'; readonly command: number };
+  | { readonly type: 'parked'; readonly command: number }
+  /** It cannot compute, nor could another in its place. */
+  | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string };
 
 /** The most samples in a leaf of kind `evaluate`: its result does not depend on this. */
 const EVALUATION_LEAF = 256;
@@ -470,10 +473,21 @@ export async function createExecutor(task: ExecutorTask, breathe?: () => Promise
 }
 
 export async function runThread(task: ThreadTask): Promise<void> {
-  const { memory, layout, plan, port, spinMs } = task;
+  const say = (message: ThreadMessage): void => task.port.postMessage(message);
+  try {
+    await obeyCommands(task, say);
+  } catch (error) {
+    // Of an error that crosses threads nothing is left but its text.
+    if (error instanceof LockstepError) say({ type: 'failed', code: error.code, message: error.message });
+    throw error;
+  }
+  task.port.close();
+}
+
+async function obeyCommands(task: ThreadTask, say: (message: ThreadMessage) => void): Promise<void> {
+  const { memory, layout, plan, spinMs } = task;
   const words = viewMemory(memory, layout, plan).control;
   const execute = await createExecutor(task);
-  const say = (message: ThreadMessage): void => port.postMessage(message);
   let seen = Atomics.load(words, control.command);
   say({ type: 'ready', threadId });
   for (;;) {
@@ -484,7 +498,6 @@ export async function runThread(task: ThreadTask): Promise<void> {
     await execute(kind);
     say({ type: 'parked', command: seen });
   }
-  port.close();
 }
 
 export default runThread;

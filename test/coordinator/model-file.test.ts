@@ -26,7 +26,7 @@ function withFile(text: string | Uint8Array, work: (path: string) => void, name 
 
 function read(text: string | Uint8Array, name?: string): ModelSpec {
   let spec: ModelSpec | undefined;
-  withFile(text, path => (spec = readModelFile(path)), name);
+  withFile(text, path => (spec = readModelFile(path).spec), name);
   return spec!;
 }
 
@@ -210,7 +210,7 @@ test('every example compiles, and the one in docs/model.md is the file', () => {
   const names = readdirSync(dir);
   assert.ok(names.length > 0);
   for (const name of names) {
-    compileModel(readModelFile(join(dir, name)), { height: 28, width: 28, channels: 1 }, 10);
+    compileModel(readModelFile(join(dir, name)).spec, { height: 28, width: 28, channels: 1 }, 10);
   }
   const documented = /```json\n([^]*?)```/.exec(readFileSync(join(root, 'docs', 'model.md'), 'utf8'));
   assert.equal(documented?.[1], readFileSync(join(dir, 'strided.json'), 'utf8'));

@@ -130,6 +130,8 @@ export function referenceArithmetic(
       }
       case 'flatten':
         return { x, y: x };
+      case 'layersModel':
+        throw new Error('only TensorFlow computes models of tf.layers');
     }
   }
 
@@ -303,6 +305,8 @@ export function referenceArithmetic(
         return dy.map((value, i) => f(value * record.multipliers![i]));
       case 'flatten':
         return dy;
+      case 'layersModel':
+        throw new Error('only TensorFlow computes models of tf.layers');
     }
   }
 

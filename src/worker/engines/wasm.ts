@@ -1,7 +1,7 @@
 // The default engine: a list of kernel calls on the shared memory, layer by layer over tiles of up to 32 samples.
 
 import type { SetName } from '../../shared/dataset.js';
-import { paddedInput, type Layer, type Model } from '../../shared/model.js';
+import { layersModelOf, paddedInput, type Layer, type Model } from '../../shared/model.js';
 import { sizeOf, type Shape } from '../../shared/shape.js';
 import { seedKey, streams } from '../../shared/philox.js';
 import { Arena } from '../arena.js';
@@ -185,6 +185,8 @@ function plan(model: Model, leaf: number, arena: Arena): Plan {
       }
       case 'flatten':
         break;
+      case 'layersModel':
+        throw new Error('only TensorFlow computes models of tf.layers');
     }
     x = operations.at(-1)?.y ?? x;
   }
@@ -273,6 +275,8 @@ function convolution({ input, kernelSize, filters, poolSize, stride }: Cells) {
 
 /** Bytes of scratch that one engine needs, to be taken from an arena as one region. */
 export function wasmScratchBytes(model: Model, leaf: number): number {
+  // No kernels of ours compute it.
+  if (layersModelOf(model.spec)) return 0;
   const arena = new Arena(0);
   plan(model, leaf, arena);
   return arena.end;
