@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import * as v from 'valibot';
 import { existingFolder, freeBytesOf, tryToWrite } from '../coordinator/disk.js';
 import { loadMnist, mnistClasses, mnistShape } from '../coordinator/mnist.js';
+import { systemClock } from '../shared/clock.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { compileModel } from '../shared/model.js';
 import { presetSpec } from '../shared/presets.js';
@@ -16,7 +17,8 @@ import { planMemory } from '../worker/memory.js';
 import { diagnose, judgeSelfTest, type Check, type Facts, type SelfTest } from './diagnosis.js';
 import { readPackage } from './package.js';
 import { selfTestHash, selfTestSettings } from './self-test.js';
-import { tensorflowRuntimes } from './tensorflow.js';
+import { probeProcess } from './processes.js';
+import { planProcesses, tensorflowRuntimes } from './tensorflow.js';
 import { train } from './train.js';
 
 export interface DoctorOptions {
@@ -95,7 +97,7 @@ async function gather(runsDir: string, supportedNode: string): Promise<Facts> {
     neededMemoryBytes: neededMemoryBytes(cores),
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- fromEntries loses the key types
     engineProblems: Object.fromEntries(problems) as Record<ThreadEngineName, string | undefined>,
-    tensorflow: lookForTensorflow(),
+    tensorflow: await lookForTensorflow(),
     disk: lookAtDisk(existingFolder(runsDir)),
     mnist: lookAtMnist(),
   };
@@ -109,12 +111,23 @@ function neededMemoryBytes(threads: number): number {
   return totalBytes + datasetBytes + (96 + 16 * threads) * 1_048_576;
 }
 
-function lookForTensorflow(): string | undefined {
+/** What is installed, and what a process of it takes that has computed. */
+async function lookForTensorflow(): Promise<string | undefined> {
   const [best] = tensorflowRuntimes();
-  return (
-    best &&
-    `${best.name}, ${best.isGpu ? 'for GPUs' : 'for the CPU'}, ${best.source === 'setup' ? 'set up' : 'as installed'}`
-  );
+  if (!best) return undefined;
+  const source = best.source === 'setup' ? 'set up' : 'as installed';
+  try {
+    const [plan] = await planProcesses({ devices: undefined, workers: 1 });
+    const options = { clock: systemClock, onWarning: () => {} };
+    const { leafMs, memoryBytes } = await probeProcess(plan, options);
+    const { profile } = plan.place;
+    return (
+      `${profile}; ${source}; a process takes ${Math.round(memoryBytes / 1e6)} MB, a leaf of 64 samples of LeNet-5 ` +
+      `${leafMs.toFixed(1)} ms`
+    );
+  } catch (error) {
+    return `${best.name}; ${source}; it does not compute: ${messageOf(error)}`;
+  }
 }
 
 function lookAtDisk(dir: string): Facts['disk'] {

@@ -10,6 +10,7 @@ import type { Clock } from '../shared/clock.js';
 import { errorCodes, LockstepError, type ErrorCode } from '../shared/errors.js';
 import type { TensorflowPlace } from '../worker/engines/tensorflow/runtime.js';
 import type { ProcessPlan } from './tensorflow.js';
+import type { EvaluationTask, LoggedSums } from './trained.js';
 
 /** What a process is told first: it travels over the channel, since everybody sees arguments. */
 export interface ProcessTask {
@@ -21,12 +22,25 @@ export interface ProcessTask {
   readonly retryMs: number | undefined;
 }
 
-export type ToProcess = { readonly type: 'begin'; readonly task: ProcessTask } | { readonly type: 'leave' };
+export type ToProcess =
+  | { readonly type: 'begin'; readonly task: ProcessTask }
+  | { readonly type: 'evaluate'; readonly place: TensorflowPlace; readonly task: EvaluationTask }
+  | { readonly type: 'probe'; readonly place: TensorflowPlace }
+  | { readonly type: 'leave' };
+
+export interface ProbeResult {
+  /** Milliseconds of a leaf of the default size. */
+  readonly leafMs: number;
+  /** Resident memory of the process. */
+  readonly memoryBytes: number;
+}
 
 export type FromProcess =
   | { readonly type: 'status'; readonly status: AgentStatus }
   | { readonly type: 'warning'; readonly message: string }
   | { readonly type: 'end'; readonly result: AgentResult }
+  | { readonly type: 'evaluated'; readonly sums: LoggedSums }
+  | { readonly type: 'probed'; readonly result: ProbeResult }
   | { readonly type: 'error'; readonly code: string; readonly message: string };
 
 export interface ProcessesOptions extends Omit<ProcessTask, 'name' | 'place'> {
@@ -131,42 +145,55 @@ async function runProcess(
   options: ProcessesOptions,
   onStatus: (status: AgentStatus) => void,
 ): Promise<AgentResult> {
-  const { signal, clock, onWarning } = options;
+  const { signal, clock, onWarning, joinLine, prefix, cacheDir, cacheBytes, retryMs } = options;
+  const { name, place } = plan;
+  const task = { joinLine, name: prefix + name, place, cacheDir, cacheBytes, retryMs };
   for (let losses = 0; ;) {
-    const outcome = await runOnce(plan, options, status => {
-      if (status.state === 'computing') losses = 0;
-      onStatus(status);
-    });
+    const outcome = await runOnce(
+      plan,
+      { type: 'begin', task },
+      {
+        clock,
+        onWarning,
+        signal,
+        onStatus: status => {
+          if (status.state === 'computing') losses = 0;
+          onStatus(status);
+        },
+      },
+    );
     if (outcome.type === 'end') return outcome.result;
-    if (outcome.type === 'error') throw new LockstepError(codeOf(outcome.code), outcome.message);
+    if (outcome.type !== 'lost') throw failureOf(plan, outcome);
     if (signal.aborted) return nothingDone;
     if (++losses >= LOSS_LIMIT) {
       throw new LockstepError(
         'LOCKSTEP_PROCESS_DIES',
-        `The TensorFlow process ${plan.name} was lost ${LOSS_LIMIT} times in a row without having computed anything; ` +
+        `The TensorFlow process ${name} was lost ${LOSS_LIMIT} times in a row without having computed anything; ` +
           `the last time ${outcome.how}${outcome.said === '' ? '' : `, having said: ${outcome.said}`}`,
       );
     }
     onWarning(
-      `The TensorFlow process ${plan.name} was lost (${outcome.how}). It is started again; nothing else changes.`,
+      `The TensorFlow process ${name} was lost (${outcome.how}). It is started again; nothing else changes.`,
     );
     await wait(clock, FIRST_WAIT_MS * 2 ** (losses - 1), signal);
   }
 }
 
 type Outcome =
-  | Extract<FromProcess, { type: 'end' | 'error' }>
+  | Exclude<FromProcess, { type: 'status' | 'warning' }>
   | { readonly type: 'lost'; readonly how: string; readonly said: string };
 
+/** Starts a process, tells it what to do, and waits for its end. `signal` has it leave. */
 function runOnce(
-  { name, place, env }: ProcessPlan,
-  { joinLine, prefix, cacheDir, cacheBytes, retryMs, signal, clock, onWarning }: ProcessesOptions,
-  onStatus: (status: AgentStatus) => void,
+  { name, env }: ProcessPlan,
+  first: ToProcess,
+  { clock, onWarning, signal, onStatus = () => {} }: WatchOptions,
 ): Promise<Outcome> {
   return new Promise(resolve => {
     const child = fork(fileURLToPath(new URL('tensorflow-process.js', import.meta.url)), [], {
       env: { ...env },
       execArgv: [],
+      serialization: 'advanced',
       // What TensorFlow says is kept for the case that the process is lost.
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
@@ -187,18 +214,48 @@ function runOnce(
     });
     child.on('error', error => (said += error.message));
     child.on('close', (code, killedBy) => {
-      signal.removeEventListener('abort', leave);
+      signal?.removeEventListener('abort', leave);
       cancelKill?.();
       const how = killedBy === null ? `exit code ${code}` : killedBy;
       resolve(outcome ?? { type: 'lost', how, said: said.trim() });
     });
-    send(child, {
-      type: 'begin',
-      task: { joinLine, name: prefix + name, place, cacheDir, cacheBytes, retryMs },
-    });
-    if (signal.aborted) leave();
-    else signal.addEventListener('abort', leave);
+    send(child, first);
+    if (signal?.aborted) leave();
+    else signal?.addEventListener('abort', leave);
   });
+}
+
+interface WatchOptions {
+  readonly clock: Clock;
+  readonly onWarning: (message: string) => void;
+  readonly onStatus?: (status: AgentStatus) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** @throws LOCKSTEP_NO_TENSORFLOW, LOCKSTEP_NO_GPU, LOCKSTEP_MODEL_LAYER, LOCKSTEP_PROCESS_DIES */
+export async function evaluateInProcess(
+  plan: ProcessPlan,
+  task: EvaluationTask,
+  options: WatchOptions,
+): Promise<LoggedSums> {
+  const { place } = plan;
+  const outcome = await runOnce(plan, { type: 'evaluate', place, task: { ...task, workers: 1 } }, options);
+  if (outcome.type === 'evaluated') return outcome.sums;
+  throw failureOf(plan, outcome);
+}
+
+/** What a process takes that has computed leaves of LeNet-5. @throws as `evaluateInProcess` */
+export async function probeProcess(plan: ProcessPlan, options: WatchOptions): Promise<ProbeResult> {
+  const outcome = await runOnce(plan, { type: 'probe', place: plan.place }, options);
+  if (outcome.type === 'probed') return outcome.result;
+  throw failureOf(plan, outcome);
+}
+
+function failureOf({ name }: ProcessPlan, outcome: Outcome): LockstepError {
+  if (outcome.type === 'error') return new LockstepError(codeOf(outcome.code), outcome.message);
+  const said = outcome.type === 'lost' && outcome.said !== '' ? `, having said: ${outcome.said}` : '';
+  const how = outcome.type === 'lost' ? outcome.how : 'without an answer';
+  return new LockstepError('LOCKSTEP_PROCESS_DIES', `The TensorFlow process ${name} ended, ${how}${said}.`);
 }
 
 /** A process that is gone hears nothing, and its end is told elsewhere. */

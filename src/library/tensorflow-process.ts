@@ -1,6 +1,16 @@
-// A process that computes with TensorFlow: an agent with one thread, told what to do over the channel to its parent.
+// A process that computes with TensorFlow in one thread, told what to do over the channel to its parent: to be an agent, to
+// evaluate, or to show what it takes.
 
+import { mnistClasses, mnistShape } from '../coordinator/mnist.js';
+import { systemClock } from '../shared/clock.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
+import type { LeafJob } from '../shared/leaf-job.js';
+import { compileModel } from '../shared/model.js';
+import type { LostThread } from '../shared/node.js';
+import { presetSpec } from '../shared/presets.js';
+import type { AgentStatus } from '../worker/agent.js';
+import { profileOf } from '../worker/engines/engine.js';
+import { checkNumerics } from '../worker/numerics-check.js';
 import type { FromProcess, ToProcess } from './processes.js';
 import { workHere } from './work.js';
 
@@ -22,31 +32,61 @@ function tell(message: FromProcess): Promise<void> {
 
 process.on('message', (message: ToProcess) => {
   if (message.type === 'leave') return leave();
-  const { joinLine, name, place, cacheDir, cacheBytes, retryMs } = message.task;
-  workHere(
-    joinLine,
-    {
-      name,
-      workers: 1,
-      cacheDir,
-      cacheBytes,
-      retryMs,
-      signal: stop.signal,
-      onStatus: status => void tell({ type: 'status', status }),
-      onWarning: text => void tell({ type: 'warning', message: text }),
-    },
-    {
-      place,
-      onThreadLost: ({ reason }) => end(70, { type: 'warning', message: `its thread was lost: ${reason}` }),
-    },
-  ).then(
-    result => end(0, { type: 'end', result }),
+  obey(message).then(
+    answer => end(0, answer),
     (error: unknown) => {
       const code = error instanceof LockstepError ? error.code : 'LOCKSTEP_INTERNAL';
       end(1, { type: 'error', code, message: messageOf(error) });
     },
   );
 });
+
+function onWarning(message: string): void {
+  void tell({ type: 'warning', message });
+}
+
+function onThreadLost({ reason }: LostThread): void {
+  end(70, { type: 'warning', message: `its thread was lost: ${reason}` });
+}
+
+async function obey(message: Exclude<ToProcess, { type: 'leave' }>): Promise<FromProcess> {
+  if (message.type === 'evaluate') {
+    const { evaluateHere } = await import('./trained.js');
+    return { type: 'evaluated', sums: await evaluateHere(message.task, onWarning, message.place) };
+  }
+  if (message.type === 'probe') {
+    const { leafMs } = await checkNumerics(probedJob(), { clock: systemClock, tensorflow: message.place });
+    return { type: 'probed', result: { leafMs, memoryBytes: process.memoryUsage.rss() } };
+  }
+  const { joinLine, name, place, cacheDir, cacheBytes, retryMs } = message.task;
+  const options = {
+    name,
+    workers: 1,
+    cacheDir,
+    cacheBytes,
+    retryMs,
+    signal: stop.signal,
+    onStatus: (status: AgentStatus) => void tell({ type: 'status', status }),
+    onWarning,
+  };
+  return { type: 'end', result: await workHere(joinLine, options, { place, onThreadLost }) };
+}
+
+/** Of leaves of LeNet-5 on MNIST. */
+function probedJob(): LeafJob {
+  const model = compileModel(presetSpec('lenet5', mnistClasses), mnistShape, mnistClasses);
+  const { leaf, batch } = { leaf: 64, batch: 256 };
+  return {
+    model,
+    normalization: { scale: 1 / 255, shift: 0 },
+    samples: { train: 60_000, test: 10_000 },
+    batch,
+    leaf,
+    seed: 1,
+    engine: 'tensorflow',
+    profile: profileOf('tensorflow'),
+  };
+}
 
 /** At once: threads that are at work in native code are not waited for. */
 function end(exitCode: number, message: FromProcess): void {

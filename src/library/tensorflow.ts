@@ -102,17 +102,6 @@ function placeOn(
   return { name, place: { runtime, device, profile }, env: { ...inherited, ...settings } };
 }
 
-/**
- * Where a thread of this very process computes, with the environment set for it: the first device that `planProcesses`
- * would choose.
- * @throws LOCKSTEP_NO_TENSORFLOW, LOCKSTEP_NO_GPU
- */
-export async function placeHere(devices: TrainSettings['devices']): Promise<TensorflowPlace> {
-  const [{ place }] = await planProcesses({ devices, workers: 1 });
-  Object.assign(process.env, tensorflowEnvironment(place.device, process.env));
-  return place;
-}
-
 /** Where `setup` builds. */
 export function tensorflowFolder(): string {
   return setupFolder(process.env);

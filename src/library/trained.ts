@@ -21,6 +21,7 @@ import {
 } from '../shared/settings.js';
 import { formatShape } from '../shared/shape.js';
 import { profileOf } from '../worker/engines/engine.js';
+import type { TensorflowPlace } from '../worker/engines/tensorflow/runtime.js';
 import { createPool } from '../worker/pool.js';
 
 /** Which data; by default the run's own. */
@@ -130,37 +131,61 @@ export function openTestData(run: TrainedRun, { data, labelOffset, dataset: cont
   return { ...dataset, classes: own.classes };
 }
 
-/** Exact sums and all logits over `test`, by the pool that trains; the bits are those of the run's own evaluation. */
+/** Exact sums and all logits over `test`: the bits are those of the run's own evaluation. */
 export async function evaluateWith(
-  run: TrainedRun,
+  { config, weights, source, warnings }: TrainedRun,
   test: LabelledImages,
-  chosenWorkers: TrainSettings['workers'] = 'auto',
-): Promise<Sums & { readonly logits: Float32Array }> {
-  const { model, weights, config, source } = run;
+  workers: TrainSettings['workers'] = 'auto',
+): Promise<LoggedSums> {
+  const task = { config, weights, step: source.step, test, workers };
+  const onWarning = (message: string): void => void warnings.push(message);
+  if (config.settings.engine !== 'tensorflow') return evaluateHere(task, onWarning);
+  const [{ planProcesses }, { evaluateInProcess }] = await Promise.all([
+    import('./tensorflow.js'),
+    import('./processes.js'),
+  ]);
+  const [plan] = await planProcesses({ devices: config.settings.devices, workers: 1 });
+  return evaluateInProcess(plan, task, { clock: systemClock, onWarning });
+}
+
+export type LoggedSums = Sums & { readonly logits: Float32Array };
+
+/** What an evaluation needs to know; it can be sent to another process. */
+export interface EvaluationTask {
+  readonly config: RunConfig;
+  readonly weights: Float32Array;
+  /** Updates done. */
+  readonly step: number;
+  readonly test: LabelledImages;
+  readonly workers: TrainSettings['workers'];
+}
+
+/** By a pool of this process, as in training. */
+export async function evaluateHere(
+  { config, weights, step, test, workers }: EvaluationTask,
+  onWarning: (message: string) => void,
+  tensorflow?: TensorflowPlace,
+): Promise<LoggedSums> {
   const { shape, classes, name, digest } = config.dataset;
+  const model = compileModel(config.model, shape, classes);
   const size = test.images.length / test.labels.length;
   // Nothing is trained: one sample stands for the training set, and the defaults for all settings that would count then.
   const train = { images: test.images.subarray(0, size), labels: test.labels.subarray(0, 1) };
   const dataset = { name, digest, shape, classes, train, test };
-  const { engine, devices } = config.settings;
-  const settings = resolveSettings({ engine, workers: chosenWorkers, devices });
+  const { engine } = config.settings;
+  const settings = resolveSettings({ engine, workers });
   const cores = availableParallelism();
-  const tensorflow =
-    engine === 'tensorflow' ? await (await import('./tensorflow.js')).placeHere(devices) : undefined;
-  // Two threads that load TensorFlow at the same moment crash the process.
-  const threads = tensorflow ? 1 : settings.workers === 'auto' ? cores : settings.workers;
   const node = await createPool({
     job: { ...createJob(settings, model, dataset, profileOf(engine)), normalization: config.normalization },
     dataset,
-    threads,
-    tensorflow,
+    threads: settings.workers === 'auto' ? cores : settings.workers,
     cores,
-    state: { step: source.step, hash: 0n, bank: { ...emptyBank(model), weights } },
+    state: { step, hash: 0n, bank: { ...emptyBank(model), weights } },
     clock: systemClock,
     keepsLogits: true,
-    onWarning: message => run.warnings.push(message),
-    onThreadLost: ({ thread, reason }) =>
-      run.warnings.push(`Thread ${thread} was lost and replaced: ${reason}.`),
+    tensorflow,
+    onWarning,
+    onThreadLost: ({ thread, reason }) => onWarning(`Thread ${thread} was lost and replaced: ${reason}.`),
   });
   try {
     const { logits, ...sums } = (await node.evaluate('test'))!;

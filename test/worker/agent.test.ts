@@ -583,7 +583,7 @@ test('Ctrl-C hands the leases back, waits for the node and resolves', async () =
   agent.connection.isSlowToClose = true;
   agent.abort.abort();
   await settle();
-  assert.deepEqual(agent.connection.take(), [{ type: 'leave' }]);
+  assert.deepEqual(agent.connection.take(), [{ type: 'leave', reason: 'it was told to' }]);
   assert.equal(agent.connection.ended, 'closed: the node leaves');
   assert.ok(agent.node.isClosed);
   // The last message may still be on its way.

@@ -145,5 +145,6 @@ export function profileName(
     `${env['TF_NUM_INTRAOP_THREADS'] ?? '?'} intra-op thread(s)`,
     `oneDNN ${onOff('TF_ENABLE_ONEDNN_OPTS')}`,
     `deterministic ops ${onOff('TF_DETERMINISTIC_OPS')}`,
+    ...(deviceName === undefined ? [] : [`TF32 ${onOff('NVIDIA_TF32_OVERRIDE')}`]),
   ].join('; ');
 }
