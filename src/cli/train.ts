@@ -236,9 +236,22 @@ export const trainCommand: CommandModule<object, Arguments> = {
 function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
   const { model, maxSteps, weightDecay, lrSchedule, data, labelOffset } = argv;
   const { out, checkpointEvery, resume, config } = argv;
-  const { epochs, batch, leaf, optimizer, lr, momentum, nesterov, warmup, seed, init, engine, devices } =
-    argv;
-  const { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, mixed, audit } = argv;
+  const {
+    epochs,
+    batch,
+    leaf,
+    optimizer,
+    lr,
+    momentum,
+    nesterov,
+    warmup,
+    seed,
+    init,
+    engine,
+    devices,
+    mixed,
+  } = argv;
+  const { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, audit } = argv;
   const injected = process.env['LOCKSTEP_INJECT'];
   const chosen = {
     model,
@@ -258,6 +271,7 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
     init,
     engine,
     devices,
+    mixed,
     data,
     labelOffset,
     out,
@@ -270,7 +284,6 @@ function toOptions(argv: ArgumentsCamelCase<Arguments>): TrainOptions {
     keyFile,
     joinFile,
     insecure,
-    mixed,
     audit,
   };
   return {

@@ -25,6 +25,8 @@ import { checkNumerics } from '../worker/numerics-check.js';
 
 export interface ClusterParts {
   readonly listening: Listening;
+  /** Whether nodes of any arithmetic may compute. */
+  readonly isMixed: boolean;
   readonly job: Job;
   readonly dataset: Dataset;
   readonly runDir: string;
@@ -44,6 +46,8 @@ export interface ClusterParts {
 
 export interface OwnProcesses {
   readonly count: number;
+  /** The name of their arithmetic, which is the run's. */
+  readonly profile: string;
   /** Settles when all have ended, after `signal` aborts at the latest. Rejects where they cannot compute. */
   run(joinLine: string, signal: AbortSignal): Promise<unknown>;
 }
@@ -93,7 +97,7 @@ export async function openCluster(parts: ClusterParts): Promise<OpenCluster> {
       else parts.emit(event);
     };
     const incarnation = Buffer.from(systemRandom(8)).toString('hex');
-    const offer = offerOf(job, dataset, incarnation, { isMixed: listening.isMixed });
+    const offer = offerOf(job, dataset, incarnation, { isMixed: parts.isMixed });
     const frames = largestFrames(job.model, offer.largestShardBytes);
     const nodes = (cluster = new Cluster({
       job,
@@ -105,7 +109,7 @@ export async function openCluster(parts: ClusterParts): Promise<OpenCluster> {
       maxFrameBytes: frames.toCoordinator,
       audit,
       patienceMs,
-      reference: listening.isMixed ? undefined : referenceIn(parts),
+      reference: parts.isMixed ? undefined : referenceIn(parts),
       clock,
       random: systemFraction,
       afterInput,
@@ -197,11 +201,14 @@ async function gather(
 }
 
 /** Where the reference itself cannot be had, nobody is let in, and the run ends. */
-function referenceIn({ runDir, job, dataset, clock, onGiveUp }: ClusterParts) {
+function referenceIn({ runDir, job, dataset, clock, onGiveUp, processes }: ClusterParts) {
   const computeOwn = () => checkNumerics(leafJobOf(job, dataset), { clock });
   const isOwn = job.settings.engine !== 'tensorflow';
   const wanted = referenceOf(runDir, isOwn ? computeOwn : undefined);
   return async (ofNode: Check): Promise<Check> => {
+    // Whoever is there before the own processes must not decide what these have to be.
+    const profile = processes?.profile ?? ofNode.profile;
+    if (ofNode.profile !== profile) return { ...ofNode, profile };
     try {
       return await wanted(ofNode);
     } catch (error) {

@@ -98,7 +98,11 @@ export async function runProcesses(options: ProcessesOptions): Promise<AgentResu
 function summary(statuses: ReadonlyMap<string, AgentStatus>): AgentStatus {
   const all = [...statuses];
   const [, { state }] = all.find(([, status]) => status.state === 'computing') ?? all[0];
-  return { state, text: all.map(([name, { text }]) => `${name}: ${text}`).join('; ') };
+  return {
+    state,
+    text: all.map(([name, { text }]) => `${name}: ${text}`).join('; '),
+    parts: all.reduce((sum, [, { parts }]) => sum + parts, 0),
+  };
 }
 
 const counts = [
@@ -157,25 +161,28 @@ async function runProcess(
         onWarning,
         signal,
         onStatus: status => {
-          if (status.state === 'computing') losses = 0;
+          if (status.parts > 0) losses = 0;
           onStatus(status);
         },
       },
     );
-    if (outcome.type === 'end') return outcome.result;
-    if (outcome.type !== 'lost') throw failureOf(plan, outcome);
+    // Somebody else may have told it to leave.
+    const hasLeft = outcome.type === 'end' && outcome.result.end === 'left' && !signal.aborted;
+    if (outcome.type === 'end' && !hasLeft) return outcome.result;
+    if (outcome.type !== 'lost' && !hasLeft) throw failureOf(plan, outcome);
     if (signal.aborted) return nothingDone;
     if (++losses >= LOSS_LIMIT) {
       throw new LockstepError(
         'LOCKSTEP_PROCESS_DIES',
         `The TensorFlow process ${name} was lost ${LOSS_LIMIT} times in a row without having computed anything; ` +
-          `the last time ${outcome.how}${outcome.said === '' ? '' : `, having said: ${outcome.said}`}`,
+          `the last time ${howItEnded(outcome)}`,
       );
     }
     onWarning(
-      `The TensorFlow process ${name} was lost (${outcome.how}). It is started again; nothing else changes.`,
+      `The TensorFlow process ${name} was lost (${outcome.type === 'lost' ? outcome.how : howItEnded(outcome)}). It is started again; nothing else changes.`,
     );
     await wait(clock, FIRST_WAIT_MS * 2 ** (losses - 1), signal);
+    if (signal.aborted) return nothingDone;
   }
 }
 
@@ -205,12 +212,15 @@ function runOnce(
     let cancelKill: (() => void) | undefined;
     const leave = (): void => {
       send(child, { type: 'leave' });
-      cancelKill = clock.after(LEAVE_MS, () => child.kill('SIGKILL'));
+      cancelKill ??= clock.after(LEAVE_MS, () => child.kill('SIGKILL'));
     };
     child.on('message', (message: FromProcess) => {
       if (message.type === 'status') onStatus(message.status);
       else if (message.type === 'warning') onWarning(`${name}: ${message.message}`);
-      else outcome = message;
+      else {
+        outcome = message;
+        cancelKill ??= clock.after(LEAVE_MS, () => child.kill('SIGKILL'));
+      }
     });
     child.on('error', error => (said += error.message));
     child.on('close', (code, killedBy) => {
@@ -253,14 +263,24 @@ export async function probeProcess(plan: ProcessPlan, options: WatchOptions): Pr
 
 function failureOf({ name }: ProcessPlan, outcome: Outcome): LockstepError {
   if (outcome.type === 'error') return new LockstepError(codeOf(outcome.code), outcome.message);
-  const said = outcome.type === 'lost' && outcome.said !== '' ? `, having said: ${outcome.said}` : '';
-  const how = outcome.type === 'lost' ? outcome.how : 'without an answer';
-  return new LockstepError('LOCKSTEP_PROCESS_DIES', `The TensorFlow process ${name} ended, ${how}${said}.`);
+  return new LockstepError(
+    'LOCKSTEP_PROCESS_DIES',
+    `The TensorFlow process ${name} was lost (${howItEnded(outcome)}).`,
+  );
+}
+
+function howItEnded(outcome: Outcome): string {
+  if (outcome.type !== 'lost') return 'it was told to leave';
+  return outcome.said === '' ? outcome.how : `${outcome.how}, having said: ${outcome.said}`;
 }
 
 /** A process that is gone hears nothing, and its end is told elsewhere. */
 function send(child: ChildProcess, message: ToProcess): void {
-  child.send(message, () => {});
+  try {
+    child.send(message, () => {});
+  } catch {
+    child.kill('SIGKILL');
+  }
 }
 
 function wait(clock: Clock, durationMs: number, signal: AbortSignal): Promise<void> {

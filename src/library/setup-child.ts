@@ -32,6 +32,7 @@ export function childRunner(signal: AbortSignal | undefined): RunChild {
     let output = '';
     let said = '';
     let outcome: string;
+    let ended: Promise<unknown> | undefined;
     try {
       const child = spawn(command, args, {
         cwd,
@@ -46,11 +47,14 @@ export function childRunner(signal: AbortSignal | undefined): RunChild {
       child.stderr?.setEncoding('utf8').on('data', (text: string) => {
         said = (said + text).slice(-CHARACTERS_KEPT);
       });
+      ended = new Promise(resolve => child.once('close', resolve));
       const [code, killedBy] = await once(child, 'close');
       if (code === 0) return output;
       outcome = killedBy === null ? `exit code ${code}` : String(killedBy);
     } catch (error) {
       outcome = messageOf(error);
+      // What it was writing must be left alone before another begins.
+      await ended;
     }
     if (signal?.aborted) throw interrupted();
     const lines = said.trimEnd().split('\n').slice(-LINES_KEPT).join('\n');

@@ -14,8 +14,17 @@ import { checkNumerics } from '../worker/numerics-check.js';
 import type { FromProcess, ToProcess } from './processes.js';
 import { workHere } from './work.js';
 
+/** A process that is to leave and does not ends itself. */
+const LEAVE_MS = 5000;
+
 const stop = new AbortController();
-const leave = (): void => stop.abort();
+/** An agent hands its leases back; nobody waits for anything else. */
+let isAgent = false;
+const leave = (): void => {
+  if (!isAgent) endNow();
+  stop.abort();
+  systemClock.after(LEAVE_MS, endNow);
+};
 // A Ctrl-C goes to all processes of a terminal; the parent says when its children are to leave.
 process.on('SIGINT', () => {});
 process.on('SIGTERM', leave);
@@ -32,13 +41,10 @@ function tell(message: FromProcess): Promise<void> {
 
 process.on('message', (message: ToProcess) => {
   if (message.type === 'leave') return leave();
-  obey(message).then(
-    answer => end(0, answer),
-    (error: unknown) => {
-      const code = error instanceof LockstepError ? error.code : 'LOCKSTEP_INTERNAL';
-      end(1, { type: 'error', code, message: messageOf(error) });
-    },
-  );
+  obey(message).then(end, (error: unknown) => {
+    const code = error instanceof LockstepError ? error.code : 'LOCKSTEP_INTERNAL';
+    end({ type: 'error', code, message: messageOf(error) });
+  });
 });
 
 function onWarning(message: string): void {
@@ -46,18 +52,26 @@ function onWarning(message: string): void {
 }
 
 function onThreadLost({ reason }: LostThread): void {
-  end(70, { type: 'warning', message: `its thread was lost: ${reason}` });
+  end({ type: 'warning', message: `its thread was lost: ${reason}` });
 }
 
 async function obey(message: Exclude<ToProcess, { type: 'leave' }>): Promise<FromProcess> {
   if (message.type === 'evaluate') {
     const { evaluateHere } = await import('./trained.js');
-    return { type: 'evaluated', sums: await evaluateHere(message.task, onWarning, message.place) };
+    return {
+      type: 'evaluated',
+      sums: await evaluateHere(message.task, onWarning, { place: message.place, onThreadLost }),
+    };
   }
   if (message.type === 'probe') {
-    const { leafMs } = await checkNumerics(probedJob(), { clock: systemClock, tensorflow: message.place });
+    const { leafMs } = await checkNumerics(probedJob(), {
+      clock: systemClock,
+      tensorflow: message.place,
+      onThreadLost,
+    });
     return { type: 'probed', result: { leafMs, memoryBytes: process.memoryUsage.rss() } };
   }
+  isAgent = true;
   const { joinLine, name, place, cacheDir, cacheBytes, retryMs } = message.task;
   const options = {
     name,
@@ -88,7 +102,11 @@ function probedJob(): LeafJob {
   };
 }
 
-/** At once: threads that are at work in native code are not waited for. */
-function end(exitCode: number, message: FromProcess): void {
-  void tell(message).then(() => process.exit(exitCode));
+/** `process.exit` would wait for threads that are at work in native code, some of them for ever. */
+function endNow(): void {
+  process.kill(process.pid, 'SIGKILL');
+}
+
+function end(message: FromProcess): void {
+  void tell(message).then(endNow);
 }

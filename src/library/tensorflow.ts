@@ -34,19 +34,20 @@ export interface Gpu {
 }
 
 /**
- * One process for each device that is chosen, on the CPU one for each worker. By default all GPUs, where there are any
+ * One process for each device that is chosen, on the CPU one for each worker, at most `most` where these are `auto`. By default all GPUs, where there are any
  * and TensorFlow can use them, else the CPU.
  * @throws LOCKSTEP_NO_TENSORFLOW, LOCKSTEP_NO_GPU
  */
 export async function planProcesses({
   devices,
   workers,
-}: Pick<TrainSettings, 'devices' | 'workers'>): Promise<ProcessPlan[]> {
+  most = Infinity,
+}: Pick<TrainSettings, 'devices' | 'workers'> & { readonly most?: number }): Promise<ProcessPlan[]> {
   const runtimes = tensorflowRuntimes();
   const gpus = devices === 'cpu' || !(devices || runtimes[0]?.isGpu) ? [] : ((await listGpus()) ?? []);
   const chosen = chooseGpus(devices, gpus);
   if (chosen.length === 0) {
-    const count = workers === 'auto' ? availableParallelism() : workers;
+    const count = workers === 'auto' ? Math.min(availableParallelism(), most) : workers;
     return Array.from({ length: count }, (_, i) => placeOn(`cpu${i}`, 'cpu', undefined, runtimes));
   }
   return chosen.map(({ index, name }) => placeOn(`gpu${index}`, index, name, runtimes));
@@ -64,7 +65,12 @@ export function chooseGpus(devices: TrainSettings['devices'], gpus: readonly Gpu
     if (gpus.length === 0) throw missing('There is no GPU');
     return gpus;
   }
-  return devices.split(',').map(text => {
+  const texts = devices.split(',');
+  const twice = texts.find((text, i) => texts.findIndex(other => Number(other) === Number(text)) < i);
+  if (twice !== undefined) {
+    throw new LockstepError('LOCKSTEP_BAD_SETTING', `Setting devices names GPU ${twice} twice.`);
+  }
+  return texts.map(text => {
     const gpu = gpus.find(({ index }) => index === Number(text));
     if (!gpu) throw missing(`There is no GPU ${text}`);
     return gpu;

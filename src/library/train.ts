@@ -102,22 +102,28 @@ async function trainJob(
   if (resume !== undefined && typeof resume !== 'string') {
     throw new LockstepError('LOCKSTEP_BAD_SETTING', `Setting resume is ${String(resume)}, expected a path.`);
   }
-  const { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, mixed, audit, ...settings } =
-    options;
-  const given = { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, mixed, audit };
+  const { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, audit, ...settings } = options;
+  const given = { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, audit };
   const listening = resolveListening(given);
   const chosen = { settings, content, listening };
   const damaged: string[] = [];
   const begun = resume === undefined ? begin(chosen) : goOn(resume, chosen, message => damaged.push(message));
-  const { folder } = begun;
+  const { folder, job } = begun;
   // Where nobody is left to compute, the run ends as if it were interrupted, with this reason.
   const giveUp = new AbortController();
   const signal = AbortSignal.any([watcher.signal, giveUp.signal]);
   let own: LocalNode;
   let open: OpenCluster | undefined;
   try {
-    const plans = await plansOf(begun.job.settings);
-    own = await startNode(begun, settings, fault, damaged, emit, plans, listening?.isMixed === true);
+    const isMixed = job.settings.mixed === true;
+    if (isMixed && audit !== undefined && audit > 0) {
+      throw new LockstepError(
+        'LOCKSTEP_BAD_SETTING',
+        'Setting audit compares the sums of nodes, which differ where arithmetics are mixed: leave out mixed or audit.',
+      );
+    }
+    const plans = await plansOf(job);
+    own = await startNode(begun, settings, fault, damaged, emit, plans);
     const door = listening ?? (plans.length > 0 ? privateListening : undefined);
     if (door) {
       // Runs that do not listen start without the network.
@@ -126,7 +132,8 @@ async function trainJob(
       const clock = systemClock;
       open = await openCluster({
         ...begun,
-        listening: door,
+        listening: isMixed ? { ...door, audit: 0 } : door,
+        isMixed,
         runDir: folder.dir,
         isResumed: resume !== undefined,
         own,
@@ -166,16 +173,18 @@ async function trainJob(
 }
 
 /** Of the engine `tensorflow` alone. @throws LOCKSTEP_NO_TENSORFLOW, LOCKSTEP_NO_GPU */
-async function plansOf({ engine, devices, workers }: TrainSettings): Promise<ProcessPlan[]> {
+async function plansOf({ settings, lanes }: Job): Promise<ProcessPlan[]> {
+  const { engine, devices, workers } = settings;
   if (engine !== 'tensorflow' || workers === 0) return [];
   const { planProcesses } = await import('./tensorflow.js');
-  return planProcesses({ devices, workers });
+  return planProcesses({ devices, workers, most: lanes });
 }
 
 function ownProcesses(plans: readonly ProcessPlan[], emit: Watcher['emit']): OwnProcesses | undefined {
   if (plans.length === 0) return undefined;
   return {
     count: plans.length,
+    profile: plans[0].place.profile,
     async run(joinLine, signal) {
       const { runProcesses } = await import('./processes.js');
       return runProcesses({
@@ -183,7 +192,8 @@ function ownProcesses(plans: readonly ProcessPlan[], emit: Watcher['emit']): Own
         joinLine,
         prefix: '',
         cacheDir: undefined,
-        cacheBytes: undefined,
+        // Shards are fetched again over loopback in no time, and a copy of the data belongs to nobody's home.
+        cacheBytes: 0,
         retryMs: undefined,
         clock: systemClock,
         signal,
@@ -201,7 +211,6 @@ async function startNode(
   damaged: readonly string[],
   emit: Watcher['emit'],
   plans: readonly ProcessPlan[],
-  isMixed: boolean,
 ): Promise<LocalNode> {
   const { job, dataset, folder, from } = begun;
   const cores = availableParallelism();
@@ -211,7 +220,7 @@ async function startNode(
   const computing = isElsewhere ? plans.length : threads;
   folder.checkSpace(checkpointBytes(job));
   emit({ type: 'start', ...describeStart(begun, computing) }, from.step);
-  for (const message of [...damaged, ...warnings(chosen, begun, computing, fault, isMixed)]) {
+  for (const message of [...damaged, ...warnings(chosen, begun, { threads, computing }, fault)]) {
     emit({ type: 'warning', message });
   }
   return createPool({
@@ -352,9 +361,8 @@ function describeStart({ job, dataset, folder, from }: Begun, workers: number) {
 function warnings(
   chosen: Partial<TrainSettings>,
   { job, dataset }: Begun,
-  threads: number,
+  { threads, computing }: { readonly threads: number; readonly computing: number },
   fault: Fault | undefined,
-  isMixed: boolean,
 ): string[] {
   const { lanes, settings } = job;
   const found: string[] = [];
@@ -370,7 +378,7 @@ function warnings(
       found.push(`The setting ${name} is of the optimizer sgd; it has no effect with ${settings.optimizer}.`);
     }
   }
-  if (isMixed) {
+  if (settings.mixed) {
     found.push('Nodes of any arithmetic may compute (--mixed): nobody can reproduce the bits of this run.');
   }
   if (chosen.init && !layersModelOf(job.model.spec)) {
@@ -378,9 +386,9 @@ function warnings(
       'The setting init is for models that bring their weights; this one begins from the seed anyway.',
     );
   }
-  if (lanes < threads) {
+  if (lanes < computing) {
     found.push(
-      `${threads} workers share ${plural(lanes, 'lane')}, so ${threads - lanes} of them have no leaves to compute: ` +
+      `${computing} workers share ${plural(lanes, 'lane')}, so ${computing - lanes} of them have no leaves to compute: ` +
         'a larger batch or a smaller leaf gives more lanes (and other bits).',
     );
   }

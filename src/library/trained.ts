@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import * as v from 'valibot';
 import { openData } from '../coordinator/data.js';
+import { readReference } from '../coordinator/reference.js';
 import { readRunConfig, type RunConfig } from '../coordinator/stored-run.js';
 import { readWeights } from '../coordinator/stored-weights.js';
 import { systemClock } from '../shared/clock.js';
@@ -21,8 +22,8 @@ import {
 } from '../shared/settings.js';
 import { formatShape } from '../shared/shape.js';
 import { profileOf } from '../worker/engines/engine.js';
-import type { TensorflowPlace } from '../worker/engines/tensorflow/runtime.js';
 import { createPool } from '../worker/pool.js';
+import type { TensorflowWork } from './work.js';
 
 /** Which data; by default the run's own. */
 export interface DataOptions {
@@ -91,6 +92,9 @@ export function openRun(dir: string): TrainedRun {
         'figures may differ from those of the run in their last digits.',
     );
   }
+  if (config.settings.mixed) {
+    warnings.push('Nodes of any arithmetic may have computed this run (--mixed): nobody can reproduce it.');
+  }
   const source = { runDir: resolve(dir), model: model.spec.name, file, step, totalSteps, isFinished, hash };
   return { source, config, model, weights, warnings };
 }
@@ -131,7 +135,7 @@ export function openTestData(run: TrainedRun, { data, labelOffset, dataset: cont
   return { ...dataset, classes: own.classes };
 }
 
-/** Exact sums and all logits over `test`: the bits are those of the run's own evaluation. */
+/** Exact sums and all logits over `test`: the bits are those of the run's own evaluation, in its arithmetic. */
 export async function evaluateWith(
   { config, weights, source, warnings }: TrainedRun,
   test: LabelledImages,
@@ -144,7 +148,20 @@ export async function evaluateWith(
     import('./tensorflow.js'),
     import('./processes.js'),
   ]);
-  const [plan] = await planProcesses({ devices: config.settings.devices, workers: 1 });
+  const [plan] = await planProcesses({ devices: config.settings.devices, workers: 1 }).catch(
+    (error: unknown) => {
+      if (!(error instanceof LockstepError && error.code === 'LOCKSTEP_NO_GPU')) throw error;
+      return planProcesses({ devices: 'cpu', workers: 1 });
+    },
+  );
+  const own = readReference(source.runDir)?.profile;
+  const { profile } = plan.place;
+  if (own !== undefined && own !== profile) {
+    onWarning(
+      `The run was computed with ${own}, and here it is evaluated with ${profile}: figures may differ from those of the ` +
+        'run in their last digits.',
+    );
+  }
   return evaluateInProcess(plan, task, { clock: systemClock, onWarning });
 }
 
@@ -164,7 +181,7 @@ export interface EvaluationTask {
 export async function evaluateHere(
   { config, weights, step, test, workers }: EvaluationTask,
   onWarning: (message: string) => void,
-  tensorflow?: TensorflowPlace,
+  tensorflow?: TensorflowWork,
 ): Promise<LoggedSums> {
   const { shape, classes, name, digest } = config.dataset;
   const model = compileModel(config.model, shape, classes);
@@ -183,9 +200,12 @@ export async function evaluateHere(
     state: { step, hash: 0n, bank: { ...emptyBank(model), weights } },
     clock: systemClock,
     keepsLogits: true,
-    tensorflow,
+    tensorflow: tensorflow?.place,
     onWarning,
-    onThreadLost: ({ thread, reason }) => onWarning(`Thread ${thread} was lost and replaced: ${reason}.`),
+    onThreadLost: lost => {
+      if (tensorflow) tensorflow.onThreadLost(lost);
+      else onWarning(`Thread ${lost.thread} was lost and replaced: ${lost.reason}.`);
+    },
   });
   try {
     const { logits, ...sums } = (await node.evaluate('test'))!;

@@ -68,6 +68,8 @@ export const workDefaults = { cacheBytes: DEFAULT_CACHE_BYTES, retryMs: 600_000 
 
 /** An attempt to connect that takes longer has failed. */
 const CONNECT_TIMEOUT_MS = 10_000;
+/** On the CPU, where nobody says how many: each takes half a gigabyte, and a run has 4 lanes by default. */
+const MOST_AUTO_PROCESSES = 4;
 const nameExpected = 'up to 100 letters, digits, dots, dashes and underscores';
 
 const optionsSchema = v.strictObject({
@@ -91,7 +93,8 @@ const optionsSchema = v.strictObject({
  * Joins the run of a join line and computes leaves for it until it is finished; joins again after every loss of the
  * connection. Prints nothing.
  * @throws LOCKSTEP_BAD_SETTING, LOCKSTEP_JOIN_LINE, LOCKSTEP_KEY, LOCKSTEP_PROTOCOL_VERSION, LOCKSTEP_UNREACHABLE,
- * LOCKSTEP_PROFILE, any other refusal of the coordinator, LOCKSTEP_THREAD_DIES, LOCKSTEP_MEMORY, LOCKSTEP_BUILD
+ * LOCKSTEP_PROFILE, any other refusal of the coordinator, LOCKSTEP_THREAD_DIES, LOCKSTEP_MEMORY, LOCKSTEP_BUILD; with
+ * TensorFlow LOCKSTEP_NO_TENSORFLOW, LOCKSTEP_NO_GPU, LOCKSTEP_PROCESS_DIES
  */
 export async function work(joinLine: string, options: WorkOptions = {}): Promise<WorkResult> {
   parseSettings(optionsSchema, withoutUndefined(options));
@@ -103,13 +106,20 @@ export async function work(joinLine: string, options: WorkOptions = {}): Promise
       'Setting devices is of the engine tensorflow: set engine as well.',
     );
   }
+  if (rest.inject !== undefined) {
+    throw new LockstepError(
+      'LOCKSTEP_BAD_SETTING',
+      'Setting inject is of threads, and the engine tensorflow has none here.',
+    );
+  }
   const { workers = 'auto', name = hostName(), cacheDir, cacheBytes, retryMs, onStatus } = rest;
   const { signal = new AbortController().signal, onWarning = () => {} } = rest;
   parseJoin(joinLine);
   return runProcesses({
-    plans: await planProcesses({ devices, workers }),
+    plans: await planProcesses({ devices, workers, most: MOST_AUTO_PROCESSES }),
     joinLine,
-    prefix: `${name}-`,
+    // Together with the name of a process within what the protocol takes.
+    prefix: `${name.slice(0, 90)}-`,
     cacheDir,
     cacheBytes,
     retryMs,
@@ -144,7 +154,7 @@ export async function workHere(
   const threads = workers === 'auto' ? cores : workers;
   /** Computed once for each job. */
   const check = (job: LeafJob): Promise<Numerics> =>
-    checkNumerics(job, { clock, tensorflow: tensorflow?.place });
+    checkNumerics(job, { clock, tensorflow: tensorflow?.place, onThreadLost: tensorflow?.onThreadLost });
   const nodeId = Buffer.from(systemRandom(8)).toString('hex');
   return runAgent({
     connect: aborted =>

@@ -48,8 +48,6 @@ export const listenSettingsSchema = v.strictObject({
   joinFile: v.optional(path),
   /** Without encryption. */
   insecure: v.optional(v.boolean('true or false')),
-  /** Whether nodes may compute in other arithmetics than the run's, so that nobody can reproduce it. */
-  mixed: v.optional(v.boolean('true or false')),
   /** The share of leases that two nodes compute. */
   audit: v.optional(v.pipe(v.number(share), v.minValue(0, share), v.maxValue(1, share))),
 });
@@ -68,7 +66,6 @@ export interface Listening {
   readonly isInsecure: boolean;
   /** For processes of its own: nobody is told how to join, and no key is kept. */
   readonly isPrivate: boolean;
-  readonly isMixed: boolean;
   readonly audit: number;
 }
 
@@ -87,7 +84,7 @@ export function resolveListening(chosen: ListenSettings): Listening | undefined 
       `Setting ${others[0][0]} is of remote nodes, and nobody listens for them: set listen as well.`,
     );
   }
-  const { advertise, minNodes = 0, keyFile, joinFile, insecure = false, mixed = false, audit = 0.001 } = rest;
+  const { advertise, minNodes = 0, keyFile, joinFile, insecure = false, audit = 0.001 } = rest;
   if (joinFile !== undefined && keyFile !== undefined && resolve(joinFile) === resolve(keyFile)) {
     throw new LockstepError(
       'LOCKSTEP_BAD_SETTING',
@@ -95,12 +92,6 @@ export function resolveListening(chosen: ListenSettings): Listening | undefined 
     );
   }
   const patienceMs = patience === undefined ? Infinity : parseDuration(patience)!;
-  if (mixed && rest.audit !== undefined && rest.audit > 0) {
-    throw new LockstepError(
-      'LOCKSTEP_BAD_SETTING',
-      'Setting audit compares the sums of nodes, which differ where arithmetics are mixed: leave out mixed or audit.',
-    );
-  }
   return {
     ...address,
     advertise,
@@ -110,8 +101,7 @@ export function resolveListening(chosen: ListenSettings): Listening | undefined 
     joinFile,
     isInsecure: insecure,
     isPrivate: false,
-    isMixed: mixed,
-    audit: mixed ? 0 : audit,
+    audit,
   };
 }
 
@@ -126,7 +116,6 @@ export const privateListening: Listening = {
   joinFile: undefined,
   isInsecure: false,
   isPrivate: true,
-  isMixed: false,
   audit: 0,
 };
 

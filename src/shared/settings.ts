@@ -91,6 +91,8 @@ export const trainSettingsSchema = v.strictObject({
   engine: oneOf(engineNames),
   /** Of the engine `tensorflow`: `cpu`, `all` GPUs or the numbers of some. By default GPUs where there are any. */
   devices: v.optional(devicesSchema),
+  /** Whether nodes may compute in other arithmetics than the run's, so that nobody can reproduce it; stays with the run. */
+  mixed: v.optional(v.boolean('true or false')),
   /** A folder of IDX files; by default MNIST. */
   data: v.optional(path),
   /** The smallest label of `data`: class 0. */
@@ -156,12 +158,18 @@ export function resolveSettings(chosen: Partial<TrainSettings>): TrainSettings {
  */
 export function resumedSettings(stored: TrainSettings, chosen: Partial<TrainSettings>): TrainSettings {
   refuseOtherStart(stored, chosen);
-  return checkSettings({ ...stored, ...withoutUndefined(chosen) });
+  return checkSettings({ ...stored, ...withoutUndefined(chosen), ...(stored.mixed && { mixed: true }) });
 }
 
 function checkSettings(values: object): TrainSettings {
   const settings = parseSettings(trainSettingsSchema, values);
   const { batch, engine } = settings;
+  if (settings.devices !== undefined && engine !== 'tensorflow') {
+    throw new LockstepError(
+      'LOCKSTEP_BAD_SETTING',
+      `Setting devices is of the engine tensorflow, and engine is ${engine}.`,
+    );
+  }
   const usual = defaultLeaf(batch, engine);
   const leaf = settings.leaf ?? usual;
   if (batch % leaf !== 0) {

@@ -24,6 +24,8 @@ export interface AgentStatus {
   readonly state: (typeof agentStates)[number];
   /** The same in a line for people. */
   readonly text: string;
+  /** Answered so far. */
+  readonly parts: number;
 }
 
 export interface AgentOptions extends NodeMaker, Omit<SessionOptions, 'hold' | 'statistics' | 'onStatus'> {
@@ -162,7 +164,7 @@ class Agent {
     const shown = `${state} ${text}`;
     if (shown === this.#shown) return;
     this.#shown = shown;
-    this.#options.onStatus({ state, text });
+    this.#options.onStatus({ state, text, parts: this.statistics.parts });
   }
 
   #connect(): Promise<{ readonly connection: Connection } | { readonly error: unknown } | 'left'> {

@@ -33,6 +33,8 @@ import {
 /** A thread that computes without a sign of life for this many ticks of the watchdog has hung. */
 const WATCHDOG_PERIOD_MS = 250;
 const HUNG_TICKS = 20;
+/** With TensorFlow, whose first leaf may compile for a minute, and which gives no sign within a leaf. */
+const HUNG_NATIVE_TICKS = 480;
 /** A thread may take so many ticks to start. */
 const START_TICKS = 240;
 /** Losses in a row, with no step or evaluation finished in between, that end the run. */
@@ -348,8 +350,9 @@ export class ThreadCrew implements Crew {
     const phase = words[threadWord.phase];
     stopAll(this.#views.control);
     // A thread that piscina has dropped is ending; one that it kept has left our function and writes nothing more.
-    if (worker && worker.threadId !== -1 && !this.#piscina.threads.includes(worker))
-      await once(worker, 'exit');
+    // One that hangs in native code never ends: its process does, see `onThreadLost` there.
+    const isEnding = worker && worker.threadId !== -1 && !this.#piscina.threads.includes(worker);
+    if (isEnding && !this.#task.tensorflow) await once(worker, 'exit');
     if (this.#isClosed) return;
     port.close();
     if (this.#isMeant(thread)) this.#faultsLeft--;
@@ -375,7 +378,7 @@ export class ThreadCrew implements Crew {
       const isWaiting =
         Atomics.load(words, threadWord.waiting) === 1 || (isReady && slot.parkedAfter === command);
       const isAlive = isWaiting || slot.isLost || progress !== slot.progress;
-      const limit = isReady ? HUNG_TICKS : START_TICKS;
+      const limit = !isReady ? START_TICKS : this.#task.tensorflow ? HUNG_NATIVE_TICKS : HUNG_TICKS;
       slot.quietTicks = isAlive ? 0 : slot.quietTicks + 1;
       slot.progress = progress;
       if (slot.quietTicks === limit) {

@@ -6,7 +6,7 @@ import { canonicalJson, sha256 } from '../shared/hash.js';
 import { initialWeights } from '../shared/initial-weights.js';
 import type { LeafJob, Numerics } from '../shared/leaf-job.js';
 import { seedKey, streams, WORD_COUNT, wordsOf } from '../shared/philox.js';
-import type { PartSums } from '../shared/node.js';
+import type { LostThread, PartSums } from '../shared/node.js';
 import { sizeOf } from '../shared/shape.js';
 import type { TensorflowPlace } from './engines/tensorflow/runtime.js';
 import { createAgentNode } from './pool.js';
@@ -15,6 +15,7 @@ export interface CheckOptions {
   readonly clock: Clock;
   /** Where the job's engine is `tensorflow`. */
   readonly tensorflow?: TensorflowPlace | undefined;
+  readonly onThreadLost?: ((lost: LostThread) => void) | undefined;
 }
 
 const held = new Map<string, Promise<Numerics>>();
@@ -23,14 +24,14 @@ const held = new Map<string, Promise<Numerics>>();
  * Computes the known leaves of a job on one thread, once in a process.
  * @throws LOCKSTEP_MEMORY, LOCKSTEP_BUILD, LOCKSTEP_THREAD_DIES
  */
-export function checkNumerics(job: LeafJob, { clock, tensorflow }: CheckOptions): Promise<Numerics> {
+export function checkNumerics(job: LeafJob, options: CheckOptions): Promise<Numerics> {
   const { model, normalization, leaf, seed, engine, profile } = job;
   const { spec, input, classes } = model;
   const shapes = { layers: spec.layers, input, classes };
   const name = canonicalJson({ shapes, normalization, leaf, seed, engine, profile });
   const known = held.get(name);
   if (known) return known;
-  const checking = computeKnownLeaves(job, initialWeights(model, seed), { clock, tensorflow });
+  const checking = computeKnownLeaves(job, initialWeights(model, seed), options);
   held.set(name, checking);
   checking.catch(() => held.delete(name));
   return checking;
@@ -40,7 +41,7 @@ export function checkNumerics(job: LeafJob, { clock, tensorflow }: CheckOptions)
 export async function computeKnownLeaves(
   job: LeafJob,
   weights: Float32Array,
-  { clock, tensorflow }: CheckOptions,
+  { clock, tensorflow, onThreadLost = () => {} }: CheckOptions,
 ): Promise<Numerics> {
   const { model, leaf } = job;
   const { images, labels } = knownSamples(job);
@@ -52,7 +53,7 @@ export async function computeKnownLeaves(
     cores: 1,
     clock,
     tensorflow,
-    onThreadLost: () => {},
+    onThreadLost,
     onWarning: () => {},
   });
   try {

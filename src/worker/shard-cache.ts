@@ -89,7 +89,7 @@ async function makeFolder(dir: string): Promise<void> {
     if (hasCode(error, 'EEXIST')) return;
     if (!isAbsent(error) || dirname(dir) === dir || (await isFolder(dirname(dir)))) throw error;
     await makeFolder(dirname(dir));
-    await mkdir(dir, { mode: 0o700 });
+    await makeFolder(dir);
   }
 }
 

@@ -1,6 +1,7 @@
 // Training with TensorFlow: processes of the coordinator's own, agents, processes killed, and one hash for all.
 
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { eventsOf, inTemporaryFolder, lockstep, onlyEvent } from '../support/cli.js';
 import { childrenOf, Field } from '../support/processes.js';
@@ -68,9 +69,15 @@ test('two agents of one process each give the same hash, and one without TensorF
 
 test('a run is resumed, evaluated and used for predictions with the bits that it ended with', async () => {
   await inTemporaryFolder(async cwd => {
-    const flags = [...job, '--workers', '1', '--max-steps', '40', '--out', 'run', '--json'];
-    const { stdout } = await lockstep(flags, { cwd });
-    const done = onlyEvent(eventsOf(stdout), 'done');
+    const short = ['--max-steps', '40', '--lr-schedule', 'constant', '--json'];
+    const whole40 = await lockstep([...job, '--workers', '1', ...short, '--out', 'whole'], { cwd });
+    const flags = [...job, '--workers', '1', ...short, '--max-steps', '20', '--out', 'run'];
+    await lockstep(flags.toSpliced(flags.indexOf('--max-steps'), 2), { cwd });
+    const resumed = await lockstep(['train', '--resume', 'run', '--max-steps', '40', '--json'], { cwd });
+    const done = onlyEvent(eventsOf(resumed.stdout), 'done');
+    assert.equal(done.hash, onlyEvent(eventsOf(whole40.stdout), 'done').hash);
+    const { stdout: predicted } = await lockstep(['predict', 'run', '3', '--json'], { cwd });
+    assert.equal(typeof JSON.parse(predicted).class, 'number', predicted);
     const { stdout: told, code } = await lockstep(['eval', 'run', '--json'], { cwd });
     assert.equal(code, 0);
     const { loss, accuracy } = JSON.parse(told);
@@ -78,7 +85,7 @@ test('a run is resumed, evaluated and used for predictions with the bits that it
   });
 });
 
-test('nodes of two arithmetics compute only where that is allowed, and the run says so', async t => {
+test('nodes of two arithmetics compute only where that is allowed, and the run says so from then on', async t => {
   const field = new Field(t);
   const flags = [
     'mlp',
@@ -87,18 +94,24 @@ test('nodes of two arithmetics compute only where that is allowed, and the run s
     '--max-steps',
     '60',
     '--workers',
-    '1',
+    '0',
     '--min-nodes',
     '1',
-    '--mixed',
+    '--out',
+    'mixed',
   ];
-  const coordinator = field.coordinate(flags);
-  const agent = field.work(await coordinator.join(), {
-    name: 'a',
-    workers: 1,
-    flags: ['--engine', 'tensorflow', '--devices', 'cpu'],
-  });
-  await coordinator.done();
-  assert.ok(coordinator.all('warning').some(({ message }) => /nobody can reproduce/.test(message)));
+  const tensorflow = { name: 'a', workers: 1, flags: ['--engine', 'tensorflow', '--devices', 'cpu'] };
+  const strict = field.coordinate(flags);
+  const refused = field.work(await strict.join(), tensorflow);
+  assert.equal((await refused.ended).code, 1);
+  assert.match(refused.stderr, /LOCKSTEP_PROFILE: The run is computed with the engine wasm/);
+  strict.kill('SIGKILL');
+  await strict.ended;
+  const mixed = field.coordinate(['--resume', 'mixed', '--mixed', '--min-nodes', '1', '--workers', '0']);
+  const agent = field.work(await mixed.join(), tensorflow);
+  const { nodes } = await mixed.done();
+  assert.ok(nodes?.some(({ name, parts }) => name === 'a-cpu0' && parts > 0));
   await agent.ended;
+  const { stdout } = await lockstep(['eval', join(field.dir, 'mixed'), '--json']);
+  assert.match(JSON.parse(stdout).warnings.join(), /nobody can reproduce it/);
 });

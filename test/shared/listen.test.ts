@@ -88,7 +88,6 @@ test('defaults, and the flags that listen as before', () => {
     joinFile: undefined,
     isInsecure: false,
     isPrivate: false,
-    isMixed: false,
     audit: 0.001,
   });
   assert.deepEqual(listenFlags({ listen: '0' }, plain, 4711), ['--listen', '127.0.0.1:4711']);

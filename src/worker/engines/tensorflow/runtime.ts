@@ -111,19 +111,31 @@ export type Device = 'cpu' | number;
 /**
  * What decides the bits of TensorFlow beside its version and device: threads within an operation, oneDNN, and whether
  * its kernels may vary. Each process has one thread for operations, so that its results do not depend on the machine's
- * cores, and processes do not take them from one another.
+ * cores, and processes do not take them from one another. Flags for XLA count for nothing.
+ * @throws LOCKSTEP_BAD_SETTING
  */
 export function tensorflowEnvironment(
   device: Device,
   env: Readonly<Record<string, string | undefined>>,
 ): Record<string, string> {
+  // TensorFlow takes more notations, and for some of them its default, which would be a name for other bits.
+  const allowed = (name: string, form: RegExp, expected: string): string | undefined => {
+    const value = env[name];
+    if (value === undefined || form.test(value)) return value;
+    throw new LockstepError(
+      'LOCKSTEP_BAD_SETTING',
+      `The environment has ${name}=${value}, expected ${expected}, or nothing.`,
+    );
+  };
   return {
-    TF_NUM_INTRAOP_THREADS: env['TF_NUM_INTRAOP_THREADS'] ?? '1',
-    TF_NUM_INTEROP_THREADS: env['TF_NUM_INTEROP_THREADS'] ?? '1',
-    TF_ENABLE_ONEDNN_OPTS: env['TF_ENABLE_ONEDNN_OPTS'] ?? '1',
-    TF_DETERMINISTIC_OPS: env['TF_DETERMINISTIC_OPS'] ?? '1',
+    TF_NUM_INTRAOP_THREADS: allowed('TF_NUM_INTRAOP_THREADS', /^[1-9]\d{0,3}$/, 'a count from 1') ?? '1',
+    TF_NUM_INTEROP_THREADS: '1',
+    TF_ENABLE_ONEDNN_OPTS: allowed('TF_ENABLE_ONEDNN_OPTS', /^[01]$/, '0 or 1') ?? '1',
+    TF_DETERMINISTIC_OPS: allowed('TF_DETERMINISTIC_OPS', /^[01]$/, '0 or 1') ?? '1',
     // Sums in f32, not in the 10 bits of TensorFloat-32.
-    NVIDIA_TF32_OVERRIDE: env['NVIDIA_TF32_OVERRIDE'] ?? '0',
+    NVIDIA_TF32_OVERRIDE: allowed('NVIDIA_TF32_OVERRIDE', /^[01]$/, '0 or 1') ?? '0',
+    XLA_FLAGS: '',
+    TF_XLA_FLAGS: '',
     TF_FORCE_GPU_ALLOW_GROWTH: 'true',
     TF_CPP_MIN_LOG_LEVEL: env['TF_CPP_MIN_LOG_LEVEL'] ?? '2',
     // As nvidia-smi numbers them; CUDA itself begins with the fastest.
