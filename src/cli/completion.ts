@@ -95,6 +95,7 @@ const positionalValues: Readonly<Record<string, readonly Values[]>> = {
   eval: [runFolders],
   predict: [runFolders, files],
   runs: [files],
+  verify: [runFolders],
   setup: [() => setupWhats],
   completion: [() => shells],
 };

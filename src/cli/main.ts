@@ -6,6 +6,7 @@ import './join-line.js';
 import { closest } from 'fastest-levenshtein';
 import { hideBin } from 'yargs/helpers';
 import yargs from 'yargs';
+import { VerifyError } from '../library/index.js';
 import { LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
 import { benchCommand, benchFlags } from './bench.js';
 import { COMPLETE, complete, completionCommand, completionFlags, type CommandFlags } from './completion.js';
@@ -18,6 +19,7 @@ import { predictCommand, predictFlags } from './predict.js';
 import { runsCommand, runsFlags } from './runs.js';
 import { setupCommand, setupFlags } from './setup.js';
 import { toldErrors, trainCommand, trainFlags } from './train.js';
+import { verifyCommand, verifyFlags } from './verify.js';
 import { workerCommand, workerFlags } from './worker.js';
 
 const exitCodes = { failed: 1, usage: 2, interrupted: 130, closedPipe: 141 } as const;
@@ -39,6 +41,7 @@ const flagsOf: CommandFlags = {
   eval: evalFlags,
   predict: predictFlags,
   runs: runsFlags,
+  verify: verifyFlags,
   doctor: doctorFlags,
   setup: setupFlags,
   completion: completionFlags,
@@ -81,6 +84,7 @@ async function obey(): Promise<void> {
     .command(evalCommand)
     .command(predictCommand)
     .command(runsCommand)
+    .command(verifyCommand)
     .command(doctorCommand)
     .command(setupCommand)
     .command(completionCommand)
@@ -103,7 +107,8 @@ function report(error: unknown): number {
   const code = isCoded ? error.code : 'LOCKSTEP_INTERNAL';
   const message = messageOf(error);
   if (isJson && !(error instanceof Error && toldErrors.has(error))) {
-    process.stdout.write(`${JSON.stringify({ type: 'error', code, message, step: 0, timeMs: 0 })}\n`);
+    const step = error instanceof VerifyError ? error.step : 0;
+    process.stdout.write(`${JSON.stringify({ type: 'error', code, message, step, timeMs: 0 })}\n`);
   }
   if (!isCoded) {
     process.stderr.write(`${error instanceof Error ? (error.stack ?? message) : message}\n`);

@@ -53,17 +53,6 @@ export function namedTensors(model: Model, vector: Float32Array, suffix = ''): T
   }));
 }
 
-/** The reverse of `namedTensors`: fills the flat vector. */
-export function flatten(
-  model: Model,
-  tensors: readonly TensorValues[],
-  suffix: string,
-  vector: Float32Array,
-): void {
-  const values = new Map(tensors.map(tensor => [tensor.name, tensor.values]));
-  for (const { name, offset } of model.tensors) vector.set(values.get(`${name}${suffix}`)!, offset);
-}
-
 export function encodeCheckpoint({ model, bits }: Job, state: TrainingState): Uint8Array {
   const { step, hash, bank, powers, epochSums } = state;
   return encodeSafetensors({
@@ -151,9 +140,9 @@ function openCheckpoint(bits: object, file: Uint8Array, path: string) {
 export function decodeCheckpoint({ model, bits }: Job, file: Uint8Array, path: string): TrainingState {
   const { held, tensors } = openCheckpoint(bits, file, path);
   const bank = emptyBank(model);
-  flatten(model, tensors, '', bank.weights);
+  bank.weights.set(vectorOf(model, tensors, '', path));
   for (const [vector, name] of stateVectors[bits.optimizer.name]) {
-    flatten(model, tensors, `.${name}`, bank[vector]);
+    bank[vector].set(vectorOf(model, tensors, `.${name}`, path));
   }
   return {
     step: held.step,
@@ -184,7 +173,7 @@ export function checkpointWeights(
   path: string,
 ): TrainedWeights {
   const { held, tensors } = openCheckpoint(bits, file, path);
-  return { weights: weightsOf(model, tensors, path), step: held.step, hash: held.hash };
+  return { weights: vectorOf(model, tensors, '', path), step: held.step, hash: held.hash };
 }
 
 /** Those of weights.safetensors, whose run ended with `hash` after `step`. @throws LOCKSTEP_FILE_DAMAGED */
@@ -201,19 +190,27 @@ export function finalWeights(
       `${path} has the hash ${metadata['hash']}, and its run ended with ${hash}.`,
     );
   }
-  return { weights: weightsOf(model, tensors, path), step, hash };
+  return { weights: vectorOf(model, tensors, '', path), step, hash };
 }
 
-function weightsOf(model: Model, tensors: readonly TensorValues[], path: string): Float32Array {
-  const shapes = new Map(tensors.map(({ name, shape }) => [name, shape.join(' x ')]));
-  const wrong = model.tensors.find(({ name, shape }) => shapes.get(name) !== shape.join(' x '));
-  if (wrong) {
-    throw new LockstepError(
-      'LOCKSTEP_FILE_DAMAGED',
-      `${path} has not the tensor ${wrong.name} of ${wrong.shape.join(' x ')} that the run's config.json says.`,
-    );
+/** The reverse of `namedTensors`: a vector of `model.paddedCount`. @throws LOCKSTEP_FILE_DAMAGED */
+function vectorOf(
+  model: Model,
+  tensors: readonly TensorValues[],
+  suffix: string,
+  path: string,
+): Float32Array {
+  const held = new Map(tensors.map(tensor => [tensor.name, tensor]));
+  const vector = new Float32Array(model.paddedCount);
+  for (const { name, shape, offset } of model.tensors) {
+    const tensor = held.get(`${name}${suffix}`);
+    if (tensor?.shape.join(' x ') !== shape.join(' x ')) {
+      throw new LockstepError(
+        'LOCKSTEP_FILE_DAMAGED',
+        `${path} has not the tensor ${name}${suffix} of ${shape.join(' x ')} that the run's config.json says.`,
+      );
+    }
+    vector.set(tensor.values, offset);
   }
-  const weights = new Float32Array(model.paddedCount);
-  flatten(model, tensors, '', weights);
-  return weights;
+  return vector;
 }

@@ -303,7 +303,8 @@ function kibibytes(bytes: number): string {
   return `${integer(bytes / 1024)} KiB`;
 }
 
-function stepOf(name: string): number {
+/** Of a checkpoint, by its name. */
+export function stepOf(name: string): number {
   return Number(checkpointName.exec(name)![1]);
 }
 

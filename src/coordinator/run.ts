@@ -1,6 +1,11 @@
 // The run loop: spans of steps until the end of an epoch, then an evaluation, until the run is done.
 
-import { isCheckpointDue, nextDueStep, parseCheckpointEvery } from '../shared/checkpoint-policy.js';
+import {
+  isCheckpointDue,
+  nextDueStep,
+  parseCheckpointEvery,
+  type CheckpointPolicy,
+} from '../shared/checkpoint-policy.js';
 import type { Clock } from '../shared/clock.js';
 import { LockstepError } from '../shared/errors.js';
 import type { NodeReport, RunEventBody, RunResult } from '../shared/events.js';
@@ -13,13 +18,21 @@ import { encodeCheckpoint, namedTensors, noSums, type TrainingState } from './ch
 import type { RunFolder } from './run-folder.js';
 import { encodeSafetensors, tensorBytes, type TensorValues } from './safetensors.js';
 
+/** What keeps the lines and files of a run: its folder, or what compares them with those that a folder holds. */
+export type RunRecord = Pick<
+  RunFolder,
+  'dir' | 'recordHashes' | 'recordMetrics' | 'saveCheckpoint' | 'saveWeights'
+>;
+
 export interface RunParts {
   readonly job: Job;
   /** Holds the state that `from` describes. */
   readonly node: TrainingNode;
-  readonly folder: RunFolder;
+  readonly folder: RunRecord;
   readonly from: Pick<TrainingState, 'step' | 'hash' | 'powers' | 'epochSums'>;
   readonly clock: Clock;
+  /** By default as the settings say. */
+  readonly checkpoints?: CheckpointPolicy | undefined;
   /** When the run began, on `clock`. */
   readonly startMs: number;
   readonly emit: (event: RunEventBody, step: number) => void;
@@ -51,7 +64,7 @@ const STEP_EVENT_MS = 100;
 export async function run(parts: RunParts): Promise<RunOutcome> {
   const { job, node, folder, from, clock, startMs, emit, signal } = parts;
   const { model, stepsPerEpoch, totalSteps } = job;
-  const policy = parseCheckpointEvery(job.settings.checkpointEvery);
+  const policy = parts.checkpoints ?? parseCheckpointEvery(job.settings.checkpointEvery);
   const whole = new Tally();
   let ofEpoch = new Tally(from.epochSums);
   let sinceEvent = new Tally();

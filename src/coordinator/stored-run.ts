@@ -24,6 +24,8 @@ export interface RunConfig {
   readonly normalization: Normalization;
   readonly bits: Readonly<Record<string, unknown>>;
   readonly totalSteps: number;
+  /** Nodes of any arithmetic could join (`--mixed`), at least for some of its steps. */
+  readonly isMixed: boolean;
 }
 
 const extent = wholeNumber(1);
@@ -41,9 +43,15 @@ const runConfigSchema = v.object({
   normalization: v.object({ scale: v.number(), shift: v.number() }),
   bits: v.record(v.string(), v.unknown()),
   totalSteps: v.number(),
+  isMixed: v.optional(v.boolean(), false),
 });
 
-export function runConfig(job: Job, { name, digest, shape, classes }: Dataset, isGiven: boolean): RunConfig {
+export function runConfig(
+  job: Job,
+  { name, digest, shape, classes }: Dataset,
+  isGiven: boolean,
+  isMixed = false,
+): RunConfig {
   const { settings, model, bits, normalization, totalSteps } = job;
   return {
     settings: { ...settings, leaf: bits.leaf, ...(settings.data && { data: resolve(settings.data) }) },
@@ -52,6 +60,7 @@ export function runConfig(job: Job, { name, digest, shape, classes }: Dataset, i
     normalization,
     bits: { ...bits },
     totalSteps,
+    isMixed,
   };
 }
 
@@ -155,7 +164,7 @@ function parseMetric(dir: string, line: string): v.InferOutput<typeof metricSche
   }
 }
 
-function damaged(dir: string, name: string, why: string): LockstepError {
+export function damaged(dir: string, name: string, why: string): LockstepError {
   return new LockstepError('LOCKSTEP_FILE_DAMAGED', `${join(dir, name)} cannot be used: ${why}.`);
 }
 

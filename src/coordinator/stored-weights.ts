@@ -66,7 +66,8 @@ export function initialWeightsIn(dir: string, { bits }: RunConfig): (() => Float
   };
 }
 
-function listCheckpoints(dir: string): string[] {
+/** Names of the checkpoints, newest first; none where their folder is gone. */
+export function listCheckpoints(dir: string): string[] {
   try {
     return checkpointsIn(dir);
   } catch {

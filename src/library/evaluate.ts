@@ -16,7 +16,7 @@ import {
   checkCall,
   evaluateWith,
   openRun,
-  openTestData,
+  openRunData,
   type DataOptions,
   type WeightsSource,
 } from './trained.js';
@@ -49,7 +49,7 @@ export async function evaluate(runDir: string, options: EvaluateOptions = {}): P
   checkCall({ workers: v.optional(workersSchema) }, runDir, options);
   const { workers, ...dataOptions } = options;
   const run = openRun(runDir);
-  const { name, digest, classes, test } = openTestData(run, dataOptions);
+  const { name, digest, classes, test } = openRunData(run, dataOptions);
   const { logits, ...sums } = await evaluateWith(run, test, workers);
   const predicted = Uint8Array.from(test.labels, (_, sample) =>
     predictedClass(logits.subarray(sample * classes, (sample + 1) * classes)),

@@ -33,6 +33,7 @@ export {
   type SetupStep,
 } from './setup.js';
 export { train, type TrainOptions } from './train.js';
+export { verify, VerifyError, type Verification, type VerifyOptions, type VerifyProgress } from './verify.js';
 export { work, workDefaults, type WorkOptions, type WorkResult } from './work.js';
 export type { AgentStatus as WorkStatus } from '../worker/agent.js';
 export type { Training, TrainResult, Weights } from './training.js';
@@ -40,6 +41,7 @@ export type { ClassResult, ConfusedPair, Confusion } from '../shared/confusion.j
 export type { DatasetContent, LabelledImages } from '../shared/dataset.js';
 export type { ListenSettings } from '../shared/listen.js';
 export type { LayerSpec, ModelSpec } from '../shared/model.js';
+export type { Compared, Difference } from '../coordinator/run-comparison.js';
 export { LockstepError, type ErrorCode } from '../shared/errors.js';
 export type { EventOf, NodeReport, RunEvent, RunResult, ThreadReport } from '../shared/events.js';
 export type { Shard } from '../shared/shards.js';

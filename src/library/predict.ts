@@ -11,7 +11,7 @@ import {
   checkCall,
   evaluateWith,
   openRun,
-  openTestData,
+  openRunData,
   type DataOptions,
   type TrainedRun,
   type WeightsSource,
@@ -89,7 +89,7 @@ export async function predict(
 }
 
 function testImage(run: TrainedRun, index: number, options: DataOptions): Seen {
-  const { name, shape, test } = openTestData(run, options);
+  const { name, shape, test } = openRunData(run, options);
   const samples = test.labels.length;
   if (!Number.isSafeInteger(index) || index < 0 || index >= samples) {
     throw new LockstepError(

@@ -104,7 +104,10 @@ export function openRun(dir: string): TrainedRun {
  * @throws LOCKSTEP_BAD_SETTING, LOCKSTEP_DATA_MISSING if the run was trained on arrays and none are given,
  * LOCKSTEP_DATA_SHAPE, what reading data throws
  */
-export function openTestData(run: TrainedRun, { data, labelOffset, dataset: content }: DataOptions): Dataset {
+export function openRunData(
+  run: Pick<TrainedRun, 'config' | 'warnings'> & { readonly source: Pick<WeightsSource, 'runDir'> },
+  { data, labelOffset, dataset: content }: DataOptions,
+): Dataset {
   const { runDir } = run.source;
   const { settings, dataset: own } = run.config;
   const isOwn = data === undefined && content === undefined;

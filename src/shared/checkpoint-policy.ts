@@ -1,9 +1,9 @@
-// When a checkpoint is due: every so many steps, epochs or seconds, as `--checkpoint-every` says.
+// When a checkpoint is due: every so many steps, epochs or seconds, as `--checkpoint-every` says, or at listed steps.
 
-export interface CheckpointPolicy {
-  readonly unit: 'steps' | 'epochs' | 'seconds';
-  readonly every: number;
-}
+export type CheckpointPolicy =
+  | { readonly unit: 'steps' | 'epochs' | 'seconds'; readonly every: number }
+  /** In ascending order. */
+  | { readonly unit: 'listed'; readonly steps: readonly number[] };
 
 export const checkpointEveryPattern = /^([1-9]\d{0,8})(s|steps|epochs)?$/;
 
@@ -30,8 +30,9 @@ export function isCheckpointDue(
 }
 
 /** The next step, after `step`, behind which a checkpoint is due; infinite where time decides. */
-export function nextDueStep({ unit, every }: CheckpointPolicy, step: number, stepsPerEpoch: number): number {
-  if (unit === 'seconds') return Infinity;
-  const period = unit === 'epochs' ? every * stepsPerEpoch : every;
+export function nextDueStep(policy: CheckpointPolicy, step: number, stepsPerEpoch: number): number {
+  if (policy.unit === 'seconds') return Infinity;
+  if (policy.unit === 'listed') return policy.steps.find(listed => listed > step) ?? Infinity;
+  const period = policy.unit === 'epochs' ? policy.every * stepsPerEpoch : policy.every;
   return (Math.floor(step / period) + 1) * period;
 }

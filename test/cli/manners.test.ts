@@ -34,13 +34,14 @@ const calls: Record<string, string[]> = {
   eval: ['eval', 'kept'],
   predict: ['predict', 'kept', '0'],
   runs: ['runs', '.'],
+  verify: ['verify', 'kept'],
 };
 
 /** A folder where the command finds the run that it asks for. */
 async function inFolderFor(name: string, work: (cwd: string) => Promise<void>): Promise<void> {
   await inTemporaryFolder(async cwd => {
     writeFileSync(join(cwd, 'runs'), 'a file');
-    if (['eval', 'predict', 'runs'].includes(name)) await lockstep(calls.train, { cwd });
+    if (['eval', 'predict', 'runs', 'verify'].includes(name)) await lockstep(calls.train, { cwd });
     await work(cwd);
   });
 }
