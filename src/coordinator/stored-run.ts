@@ -24,8 +24,6 @@ export interface RunConfig {
   readonly normalization: Normalization;
   readonly bits: Readonly<Record<string, unknown>>;
   readonly totalSteps: number;
-  /** Nodes of any arithmetic could join (`--mixed`), at least for some of its steps. */
-  readonly isMixed: boolean;
 }
 
 const extent = wholeNumber(1);
@@ -43,15 +41,9 @@ const runConfigSchema = v.object({
   normalization: v.object({ scale: v.number(), shift: v.number() }),
   bits: v.record(v.string(), v.unknown()),
   totalSteps: v.number(),
-  isMixed: v.optional(v.boolean(), false),
 });
 
-export function runConfig(
-  job: Job,
-  { name, digest, shape, classes }: Dataset,
-  isGiven: boolean,
-  isMixed = false,
-): RunConfig {
+export function runConfig(job: Job, { name, digest, shape, classes }: Dataset, isGiven: boolean): RunConfig {
   const { settings, model, bits, normalization, totalSteps } = job;
   return {
     settings: { ...settings, leaf: bits.leaf, ...(settings.data && { data: resolve(settings.data) }) },
@@ -60,7 +52,6 @@ export function runConfig(
     normalization,
     bits: { ...bits },
     totalSteps,
-    isMixed,
   };
 }
 

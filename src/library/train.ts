@@ -256,7 +256,7 @@ function begin({ settings: chosen, content, listening }: Chosen): Begun {
   const { spec, readWeights } = loadModel(settings.model, dataset.classes);
   const job = jobOf(settings, spec, dataset, settings.init ? undefined : readWeights?.());
   const from = beginning(job);
-  const config = runConfig(job, dataset, content !== undefined, listening?.isMixed);
+  const config = runConfig(job, dataset, content !== undefined);
   const folder = RunFolder.create(settings.out, job.model.spec.name, config, initialWeightsFile(job));
   return { job, dataset, folder, from };
 }
@@ -300,9 +300,7 @@ function goOn(
       );
     }
     const from = folder.restore(job, onDamaged);
-    // What was mixed once cannot be reproduced any more, whoever goes on with it.
-    const isMixed = stored.isMixed || listening?.isMixed;
-    folder.writeConfig(runConfig(job, dataset, content !== undefined, isMixed));
+    folder.writeConfig(runConfig(job, dataset, content !== undefined));
     return { job, dataset, folder, from };
   } catch (error) {
     folder.close();

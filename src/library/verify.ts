@@ -221,11 +221,11 @@ function requireEqual({ dir, firstDifferences }: RunComparison, startFile: strin
 }
 
 /** @throws LOCKSTEP_NOT_REPRODUCIBLE */
-function requireReproducible(runDir: string, { settings, bits, isMixed }: RunConfig): void {
+function requireReproducible(runDir: string, { settings, bits }: RunConfig): void {
   const refuse = (why: string): never => {
     throw new LockstepError('LOCKSTEP_NOT_REPRODUCIBLE', `The run ${runDir} cannot be verified: ${why}.`);
   };
-  if (isMixed)
+  if (settings.mixed)
     refuse('nodes of any arithmetic could join it (--mixed), so nobody can compute its bits again');
   const { engine } = settings;
   if (engine === 'tensorflow') {
@@ -257,7 +257,7 @@ function jobOf({ settings, model: spec }: RunConfig, dataset: Dataset): Job {
 
 /** What config.json says to follow from the settings in it, and does not. */
 function configDifferences(stored: RunConfig, job: Job, dataset: Dataset): Difference[] {
-  const now = runConfig(job, dataset, stored.dataset.isGiven, stored.isMixed);
+  const now = runConfig(job, dataset, stored.dataset.isGiven);
   const names = new Set([...Object.keys(now.bits), ...Object.keys(stored.bits)]);
   const pairs: [string, unknown, unknown][] = [
     ...Array.from(names, (name): [string, unknown, unknown] => [name, stored.bits[name], now.bits[name]]),
