@@ -23,6 +23,7 @@ export const errorCodes = {
   LOCKSTEP_RUN_FINISHED: 'The run has done all its steps.',
   LOCKSTEP_RESUME_SETTING: 'A setting that decides bits is not the one that the run was begun with.',
   LOCKSTEP_FILE_DAMAGED: 'A file of a run is not as it was written.',
+  LOCKSTEP_EXPORT: 'A run cannot be exported to this format or place.',
   LOCKSTEP_BAD_LEAF: 'A gradient or loss is not a number, or too large to be summed exactly.',
   LOCKSTEP_BAD_WEIGHTS: 'An update made a weight that is not a finite number.',
   LOCKSTEP_THREAD_DIES: 'Worker threads keep dying.',
