@@ -1,4 +1,4 @@
-// Opens weights and checkpoints with Python's safetensors, in a virtual environment of its own.
+// Opens weights, checkpoints and exports with Python's safetensors, in a virtual environment of its own.
 
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -54,8 +54,11 @@ try {
     );
     const described = JSON.parse(run(process.execPath, [main, 'model', 'lenet5', '--json']));
     const checkpoint = readdirSync(join(out, 'checkpoints')).toSorted().at(-1);
-    const files = [join(out, 'weights.safetensors'), join(out, 'checkpoints', checkpoint)];
-    const [weights, state] = JSON.parse(run(python, [script, ...files]));
+    const { path } = JSON.parse(
+      run(process.execPath, [main, 'export', out, '--to', 'safetensors', '--json']),
+    );
+    const files = [join(out, 'weights.safetensors'), join(out, 'checkpoints', checkpoint), path];
+    const [weights, state, exported] = JSON.parse(run(python, [script, ...files]));
 
     const names = described.layers.filter(({ parameters }) => parameters > 0).map(({ name }) => name);
     const tensors = names.flatMap(name => [`${name}.kernel`, `${name}.bias`]);
@@ -63,11 +66,14 @@ try {
     equal(weights.shapes['conv2.kernel'], [5, 5, 6, 16], 'shape of conv2.kernel');
     equal(weights.sha256, done.weightsSha256, 'bytes of the weights');
     equal(weights.metadata.hash, done.hash, 'hash of the weights');
+    equal(exported.shapes, weights.shapes, 'shapes of the export');
+    equal(exported.sha256, done.weightsSha256, 'bytes of the export');
+    equal(JSON.parse(exported.metadata.shape), [28, 28, 1], 'shape of images of the export');
     const expected = [...tensors, ...states.flatMap(name => tensors.map(tensor => `${tensor}.${name}`))];
     sameNames(state.shapes, expected);
     equal(state.shapes[`fc1.kernel.${states[0]}`], [256, 120], 'shape of a state');
     equal([state.metadata.step, state.metadata.hash], ['20', done.hash], 'step and hash of the checkpoint');
-    console.log(`ok  ${optimizer}: weights and ${checkpoint} open in Python's safetensors`);
+    console.log(`ok  ${optimizer}: weights, ${checkpoint} and an export open in Python's safetensors`);
   }
 } finally {
   rmSync(dir, { recursive: true });

@@ -94,6 +94,7 @@ const positionalValues: Readonly<Record<string, readonly Values[]>> = {
   data: [files],
   eval: [runFolders],
   predict: [runFolders, files],
+  export: [runFolders],
   runs: [files],
   verify: [runFolders],
   setup: [() => setupWhats],

@@ -13,6 +13,7 @@ import { COMPLETE, complete, completionCommand, completionFlags, type CommandFla
 import { dataCommand, dataFlags } from './data.js';
 import { doctorCommand, doctorFlags } from './doctor.js';
 import { evalCommand, evalFlags } from './eval.js';
+import { exportCommand, exportFlags } from './export.js';
 import { columnsOr } from './format.js';
 import { modelCommand, modelFlags } from './model.js';
 import { predictCommand, predictFlags } from './predict.js';
@@ -40,6 +41,7 @@ const flagsOf: CommandFlags = {
   data: dataFlags,
   eval: evalFlags,
   predict: predictFlags,
+  export: exportFlags,
   runs: runsFlags,
   verify: verifyFlags,
   doctor: doctorFlags,
@@ -83,6 +85,7 @@ async function obey(): Promise<void> {
     .command(dataCommand)
     .command(evalCommand)
     .command(predictCommand)
+    .command(exportCommand)
     .command(runsCommand)
     .command(verifyCommand)
     .command(doctorCommand)

@@ -358,7 +358,7 @@ function writeConfigFile(dir: string, config: unknown): void {
 }
 
 /** Under its name the file is, at any moment, whole: the old one or the new one. */
-function replaceFile(path: string, content: string | Uint8Array): void {
+export function replaceFile(path: string, content: string | Uint8Array): void {
   const part = `${path}.part`;
   const descriptor = openSync(part, 'w');
   try {

@@ -16,6 +16,7 @@ export {
   type SetDescription,
 } from './data.js';
 export { evaluate, type EvaluateOptions, type Evaluation } from './evaluate.js';
+export { exportRun, type ExportFormat, type ExportOptions, type ExportResult } from './export.js';
 export { predict, type Prediction, type PredictOptions, type Preparation } from './predict.js';
 export { listRuns, type DamagedRun, type RunSummary } from './runs.js';
 export type { DataOptions, WeightsSource } from './trained.js';

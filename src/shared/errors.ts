@@ -25,6 +25,7 @@ export const errorCodes = {
   LOCKSTEP_FILE_DAMAGED: 'A file of a run is not as it was written.',
   LOCKSTEP_VERIFY: 'A run is not what its settings give.',
   LOCKSTEP_NOT_REPRODUCIBLE: 'A run cannot be computed again here, bit for bit.',
+  LOCKSTEP_EXPORT: 'A run cannot be exported to this format or place.',
   LOCKSTEP_BAD_LEAF: 'A gradient or loss is not a number, or too large to be summed exactly.',
   LOCKSTEP_BAD_WEIGHTS: 'An update made a weight that is not a finite number.',
   LOCKSTEP_THREAD_DIES: 'Worker threads keep dying.',
