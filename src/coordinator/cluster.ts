@@ -661,7 +661,12 @@ export class Cluster implements TrainingNode {
   #adviseLeaf({ leafMs, shortMs }: RemoteNode): void {
     const { job, emit } = this.#options;
     const { engine } = job.settings;
-    if (engine !== 'tensorflow' || this.#isLeafAdvised || !(shortMs > MUCH_FOR_HALF * leafMs)) return;
+    if (
+      engine !== 'tensorflow' ||
+      this.#isLeafAdvised ||
+      !(shortMs > MUCH_FOR_HALF * leafMs && shortMs < leafMs)
+    )
+      return;
     this.#isLeafAdvised = true;
     const { leaf } = job.bits;
     emit({
@@ -795,7 +800,8 @@ export class Cluster implements TrainingNode {
   ): { readonly state: NodeReport['state']; readonly why: string } {
     if (!node) return { state: 'gone', why: 'it is not connected' };
     if (!node.isReady) return { state: 'joining', why: 'its arithmetic is being checked' };
-    if (!this.#isFree(node.id)) return { state: 'late', why: 'it has not answered a lease in time' };
+    if (!this.#isFree(node.id) && !this.#options.signal?.aborted)
+      return { state: 'late', why: 'it has not answered a lease in time' };
     if (share) return { state: 'active', why: '' };
     if (node.planned && !isWithin(node.planned, node.holds)) {
       return { state: 'fetching', why: 'it is fetching its shards' };

@@ -26,7 +26,7 @@ export interface Facts {
   /** Why an engine is missing. */
   readonly engineProblems: Readonly<Record<ThreadEngineName, string | undefined>>;
   /** Where the engine `tensorflow` would come from, and what a process of it takes; undefined if it is not installed. */
-  readonly tensorflow: string | undefined;
+  readonly tensorflow: { readonly found: string; readonly isBroken: boolean } | undefined;
   /** The folder under which runs are made, or the nearest above it that is there. */
   readonly disk: { readonly dir: string; readonly freeBytes: number; readonly problem?: string };
   readonly mnist: { readonly digest: string } | { readonly problem: string };
@@ -63,11 +63,12 @@ export function diagnose(facts: Facts): Check[] {
     memoryCheck(facts),
     ...threadEngineNames.map(name => engineCheck(name, facts.engineProblems[name])),
     // Nobody lacks it who has not asked for it.
-    {
-      name: 'engine tensorflow',
-      status: 'ok',
-      found: facts.tensorflow ?? 'not installed; lockstep setup tensorflow gets it',
-    },
+    verdict(
+      'engine tensorflow',
+      facts.tensorflow?.found ?? 'not installed; lockstep setup tensorflow gets it',
+      facts.tensorflow?.isBroken === true,
+      { badStatus: 'warning', advice: 'Build it anew: lockstep setup tensorflow.' },
+    ),
     diskCheck(facts.disk),
     verdict(
       'MNIST',

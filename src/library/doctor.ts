@@ -112,7 +112,7 @@ function neededMemoryBytes(threads: number): number {
 }
 
 /** What is installed, and what a process of it takes that has computed. */
-async function lookForTensorflow(): Promise<string | undefined> {
+async function lookForTensorflow(): Promise<Facts['tensorflow']> {
   const [best] = tensorflowRuntimes();
   if (!best) return undefined;
   const source = best.source === 'setup' ? 'set up' : 'as installed';
@@ -121,12 +121,12 @@ async function lookForTensorflow(): Promise<string | undefined> {
     const options = { clock: systemClock, onWarning: () => {} };
     const { leafMs, memoryBytes } = await probeProcess(plan, options);
     const { profile } = plan.place;
-    return (
+    const found =
       `${profile}; ${source}; a process takes ${Math.round(memoryBytes / 1e6)} MB, a leaf of 64 samples of LeNet-5 ` +
-      `${leafMs.toFixed(1)} ms`
-    );
+      `${leafMs.toFixed(1)} ms`;
+    return { found, isBroken: false };
   } catch (error) {
-    return `${best.name}; ${source}; it does not compute: ${messageOf(error)}`;
+    return { found: `${best.name}; ${source}; it does not compute: ${messageOf(error)}`, isBroken: true };
   }
 }
 

@@ -36,6 +36,8 @@ export interface ProbeResult {
 }
 
 export type FromProcess =
+  /** A sign of life, every `BEAT_MS`. */
+  | { readonly type: 'beat' }
   | { readonly type: 'status'; readonly status: AgentStatus }
   | { readonly type: 'warning'; readonly message: string }
   | { readonly type: 'end'; readonly result: AgentResult }
@@ -54,6 +56,9 @@ export interface ProcessesOptions extends Omit<ProcessTask, 'name' | 'place'> {
   readonly signal: AbortSignal;
 }
 
+export const BEAT_MS = 2000;
+/** A process that is silent for longer, frozen or thrashing, is ended and started again. */
+const QUIET_BEATS = 10;
 /** Losses of one process in a row, with nothing computed in between, that end all. */
 const LOSS_LIMIT = 5;
 const FIRST_WAIT_MS = 100;
@@ -187,7 +192,7 @@ async function runProcess(
 }
 
 type Outcome =
-  | Exclude<FromProcess, { type: 'status' | 'warning' }>
+  | Exclude<FromProcess, { type: 'beat' | 'status' | 'warning' }>
   | { readonly type: 'lost'; readonly how: string; readonly said: string };
 
 /** Starts a process, tells it what to do, and waits for its end. `signal` has it leave. */
@@ -214,7 +219,13 @@ function runOnce(
       send(child, { type: 'leave' });
       cancelKill ??= clock.after(LEAVE_MS, () => child.kill('SIGKILL'));
     };
+    let quietBeats = 0;
+    const stopWatching = clock.every(BEAT_MS, () => {
+      if (++quietBeats > QUIET_BEATS) child.kill('SIGKILL');
+    });
     child.on('message', (message: FromProcess) => {
+      quietBeats = 0;
+      if (message.type === 'beat') return;
       if (message.type === 'status') onStatus(message.status);
       else if (message.type === 'warning') onWarning(`${name}: ${message.message}`);
       else {
@@ -226,6 +237,7 @@ function runOnce(
     child.on('close', (code, killedBy) => {
       signal?.removeEventListener('abort', leave);
       cancelKill?.();
+      stopWatching();
       const how = killedBy === null ? `exit code ${code}` : killedBy;
       resolve(outcome ?? { type: 'lost', how, said: said.trim() });
     });

@@ -126,13 +126,13 @@ export async function setupTensorflow(options: SetupOptions = {}): Promise<Setup
       return describe(found, false, await prove(kind, found, options, run));
     } catch (error) {
       if (!(error instanceof LockstepError) || error.code !== 'LOCKSTEP_NO_TENSORFLOW') throw error;
-      if (found.source === 'package') throw brokenPackage(found, error);
-      // What was built is broken: it is built anew.
+      // A package that does not load is left alone, and what is built is taken before it.
     }
   }
   const folder = await build(kind, options, run);
   // The broken one may be of the other kind, or older, and would be found first.
-  if (found && folderOf(found) !== folder) rmSync(folderOf(found), { recursive: true, force: true });
+  if (found?.source === 'setup' && folderOf(found) !== folder)
+    rmSync(folderOf(found), { recursive: true, force: true });
   const built = runtimeFor(kind);
   if (!built) throw new Error('What was built is not found.');
   onStep({ step: STEPS, steps: STEPS, what: 'doing a training step' });
@@ -154,15 +154,6 @@ function folderOf({ entry, source }: TensorflowRuntime): string {
   return resolve(dirname(entry), source === 'package' ? '..' : '../../../..');
 }
 
-function brokenPackage(found: TensorflowRuntime, cause: LockstepError): LockstepError {
-  return new LockstepError(
-    'LOCKSTEP_SETUP',
-    `The installed package does not work: ${cause.message} It is taken before anything that is built here, so remove ` +
-      `it (${folderOf(found)}) or install it anew.`,
-    { cause },
-  );
-}
-
 const STEPS = 6;
 
 /** Gives the folder. @throws LOCKSTEP_SETUP, LOCKSTEP_INTERRUPTED */
@@ -180,11 +171,11 @@ async function build(
   try {
     const places: Places = {
       downloads: join(all, 'downloads'),
-      partial: join(all, `.partial-${TENSORFLOW_VERSION}-${kind}`),
+      partial: join(all, `.partial-${TENSORFLOW_VERSION}-${kind}-${process.pid}`),
       folder: join(all, `${TENSORFLOW_VERSION}-${kind}`),
     };
     for (const name of readdirSync(all)) {
-      if (name.startsWith('.partial-')) rmSync(join(all, name), { recursive: true });
+      if (name.startsWith('.partial-')) removeLeftover(join(all, name));
     }
     const plan = await planOf(kind, places, run);
     const isWanted = confirm ? await confirm(plan) : true;
@@ -198,6 +189,15 @@ async function build(
     return places.folder;
   } finally {
     unlock();
+  }
+}
+
+/** A program that a killed setup has started may still write there; then the next one removes it. */
+function removeLeftover(folder: string): void {
+  try {
+    rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
+  } catch {
+    // It is in nobody's way.
   }
 }
 

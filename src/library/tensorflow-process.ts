@@ -11,7 +11,7 @@ import { presetSpec } from '../shared/presets.js';
 import type { AgentStatus } from '../worker/agent.js';
 import { profileOf } from '../worker/engines/engine.js';
 import { checkNumerics } from '../worker/numerics-check.js';
-import type { FromProcess, ToProcess } from './processes.js';
+import { BEAT_MS, type FromProcess, type ToProcess } from './processes.js';
 import { workHere } from './work.js';
 
 /** A process that is to leave and does not ends itself. */
@@ -38,6 +38,8 @@ function tell(message: FromProcess): Promise<void> {
     else resolve();
   });
 }
+
+systemClock.every(BEAT_MS, () => void tell({ type: 'beat' }));
 
 process.on('message', (message: ToProcess) => {
   if (message.type === 'leave') return leave();

@@ -44,7 +44,8 @@ export async function planProcesses({
   most = Infinity,
 }: Pick<TrainSettings, 'devices' | 'workers'> & { readonly most?: number }): Promise<ProcessPlan[]> {
   const runtimes = tensorflowRuntimes();
-  const gpus = devices === 'cpu' || !(devices || runtimes[0]?.isGpu) ? [] : ((await listGpus()) ?? []);
+  const mayUseGpus = devices !== 'cpu' && (devices !== undefined || runtimes.some(({ isGpu }) => isGpu));
+  const gpus = mayUseGpus ? allotted((await listGpus()) ?? [], process.env['CUDA_VISIBLE_DEVICES']) : [];
   const chosen = chooseGpus(devices, gpus);
   if (chosen.length === 0) {
     const count = workers === 'auto' ? Math.min(availableParallelism(), most) : workers;
@@ -77,6 +78,13 @@ export function chooseGpus(devices: TrainSettings['devices'], gpus: readonly Gpu
   });
 }
 
+/** Of a machine that is shared: those that this process may see, by their numbers. */
+export function allotted(gpus: readonly Gpu[], visible: string | undefined): readonly Gpu[] {
+  if (visible === undefined || !/^(-1|\d+(,\d+)*)?$/.test(visible)) return gpus;
+  const numbers = new Set(visible.split(',').map(text => (text === '' ? -1 : Number(text))));
+  return gpus.filter(({ index }) => numbers.has(index));
+}
+
 /** In the order of nvidia-smi; undefined if that is not there or fails. */
 export async function listGpus(): Promise<Gpu[] | undefined> {
   try {
@@ -103,7 +111,8 @@ function placeOn(
 ): ProcessPlan {
   const runtime = chooseRuntime(runtimes, device);
   const settings = tensorflowEnvironment(device, process.env);
-  const { LOCKSTEP_JOIN: _, ...inherited } = process.env;
+  // The last two have oneDNN compute otherwise, unnamed.
+  const { LOCKSTEP_JOIN: _, ONEDNN_MAX_CPU_ISA: __, DNNL_MAX_CPU_ISA: ___, ...inherited } = process.env;
   const profile = profileName(runtime, deviceName, settings);
   return { name, place: { runtime, device, profile }, env: { ...inherited, ...settings } };
 }

@@ -144,6 +144,17 @@ async function trainJob(
         processes: ownProcesses(plans, emit),
       });
     }
+    const { reason } = giveUp.signal;
+    // What no process can compute is no run to go on with.
+    if (
+      resume === undefined &&
+      open &&
+      reason instanceof LockstepError &&
+      reason.code !== 'LOCKSTEP_NO_NODES'
+    ) {
+      await open.close(false);
+      throw reason;
+    }
   } catch (error) {
     if (resume === undefined) folder.abandon();
     else folder.close();

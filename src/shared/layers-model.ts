@@ -108,18 +108,22 @@ export function readTopology(
     if (names.has(name)) throw layerRefusal(modelName, layer, 'another layer has its name');
     names.add(name);
   }
-  const { class_name, config } = last;
+  const head = layers.findLast(({ class_name: name }) => !passesOn.has(name)) ?? last;
+  const { class_name, config } = head;
   if (activationClasses.has(class_name) || config['activation'] !== undefined) {
     const activation = config['activation'] ?? class_name;
     const what = `it ends the model with the activation ${JSON.stringify(activation)}`;
     throw layerRefusal(
       modelName,
-      last,
+      head,
       `${what}: a classifier ends with one softmax, or with none for its logits`,
     );
   }
   return layers;
 }
+
+/** Behind the end of what computes they change no more than a shape. */
+const passesOn = new Set(['Reshape', 'Flatten', 'Permute', 'Dropout', 'InputLayer']);
 
 function refusal(modelName: string, why: string): LockstepError {
   return new LockstepError('LOCKSTEP_MODEL_LAYER', `Model ${modelName} cannot be trained: ${why}.`);

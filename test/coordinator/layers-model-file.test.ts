@@ -448,13 +448,18 @@ const refused: Record<string, { files: ModelFiles; code: string; message: RegExp
     message: /^Model my-cnn takes images of no given size/,
   },
   'other classes': {
-    files: only([
-      row,
-      layer('Dense', 'scores', { units: 7, activation: 'softmax' }),
-      layer('Dropout', 'late', { rate: 0 }),
-    ]),
+    files: only([row, layer('Dense', 'scores', { units: 7 }), layer('Dropout', 'late', { rate: 0 })]),
     code: 'LOCKSTEP_MODEL_SHAPE',
     message: /^Model my-cnn ends with 7 outputs, and the dataset has 10 classes\.$/,
+  },
+  'a softmax that something follows': {
+    files: only([
+      row,
+      layer('Dense', 'scores', { units: 10, activation: 'softmax' }),
+      layer('Dropout', 'late', { rate: 0 }),
+    ]),
+    code: 'LOCKSTEP_MODEL_LAYER',
+    message: /its layer scores \(Dense\) is refused, since it ends the model with the activation "softmax"/,
   },
   'a functional model': {
     files: { ...plain, more: { modelTopology: { class_name: 'Functional', config: { layers: [] } } } },

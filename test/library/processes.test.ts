@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { chooseGpus, parseGpus } from '#dist/library/tensorflow.js';
+import { allotted, chooseGpus, parseGpus } from '#dist/library/tensorflow.js';
 import { tensorflowEnvironment } from '#dist/worker/engines/tensorflow/runtime.js';
 import { eventsOf, inTemporaryFolder, lockstep, onlyEvent } from '../support/cli.js';
 
@@ -75,6 +75,9 @@ test('GPUs are told by nvidia-smi, and chosen by number', () => {
     assert.throws(() => chooseGpus(devices, gpus), { message });
   }
   assert.throws(() => chooseGpus('all', []), { code: 'LOCKSTEP_NO_GPU' });
+  assert.deepEqual(allotted(gpus, '1,7'), [gpus[1]]);
+  for (const none of ['', '-1']) assert.deepEqual(allotted(gpus, none), []);
+  for (const unknown of [undefined, 'GPU-8932f937']) assert.deepEqual(allotted(gpus, unknown), gpus);
 });
 
 test('settings of the environment that would be named wrongly are refused', () => {

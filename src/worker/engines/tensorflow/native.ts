@@ -37,7 +37,7 @@ export function loadTensorflow({ name, entry }: TensorflowRuntime, device: Devic
   if (device !== 'cpu' && !isUsingGpuDevice) {
     throw new LockstepError(
       'LOCKSTEP_NO_GPU',
-      `TensorFlow sees no GPU ${device}: see whether nvidia-smi lists it, and what lockstep setup tensorflow --gpu says.`,
+      `TensorFlow sees no GPU ${device}: see whether nvidia-smi lists it, and what lockstep setup tensorflow --gpu says; --devices cpu does without.`,
     );
   }
   return tf;

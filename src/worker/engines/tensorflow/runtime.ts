@@ -43,10 +43,10 @@ export function setupFolder(env: Readonly<Record<string, string | undefined>>): 
   return join(cache, 'lockstep', 'tensorflow');
 }
 
-/** Those that are there, the best first: with a GPU before without, packages before what was built. */
+/** Those that are there, the best first: what was built and proved before packages, with a GPU before without. */
 export function findRuntimes(folder: string, workingFolder: string): TensorflowRuntime[] {
-  const found = [...installedPackages(workingFolder), ...builtRuntimes(folder)];
-  return found.toSorted((a, b) => Number(b.isGpu) - Number(a.isGpu));
+  const byGpu = (a: TensorflowRuntime, b: TensorflowRuntime): number => Number(b.isGpu) - Number(a.isGpu);
+  return [...builtRuntimes(folder).toSorted(byGpu), ...installedPackages(workingFolder).toSorted(byGpu)];
 }
 
 /** Beside this package, or in the project of whoever calls it. */
