@@ -32,6 +32,7 @@ const calls: Record<string, string[]> = {
   setup: ['setup', 'tensorflow'],
   completion: ['completion', 'bash'],
   eval: ['eval', 'kept'],
+  export: ['export', 'kept', '--to', 'onnx'],
   predict: ['predict', 'kept', '0'],
   runs: ['runs', '.'],
   verify: ['verify', 'kept'],
@@ -41,7 +42,7 @@ const calls: Record<string, string[]> = {
 async function inFolderFor(name: string, work: (cwd: string) => Promise<void>): Promise<void> {
   await inTemporaryFolder(async cwd => {
     writeFileSync(join(cwd, 'runs'), 'a file');
-    if (['eval', 'predict', 'runs', 'verify'].includes(name)) await lockstep(calls.train, { cwd });
+    if (['eval', 'export', 'predict', 'runs', 'verify'].includes(name)) await lockstep(calls.train, { cwd });
     await work(cwd);
   });
 }

@@ -56,6 +56,7 @@ test('--json prints what changes, then the error', async () => {
     type: 'status',
     state: 'connecting',
     text: 'connecting to the coordinator',
+    parts: 0,
   });
   assert.equal(objects[1]['state'], 'reconnecting');
   assert.equal(objects.at(-1)?.['code'], 'LOCKSTEP_UNREACHABLE');

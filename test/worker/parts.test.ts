@@ -338,19 +338,24 @@ test('who computes in its own thread breathes between leaves, and ends early whe
     if (!isOver) setImmediate(count);
   };
   setImmediate(count);
-  const whole = { from: 0, to: job.lanes };
-  await agent.compute(task, whole);
-  assert.ok(turns >= job.lanes, `${turns} turns of the event loop in ${job.lanes} leaves`);
-  turns = 0;
-  const { samples } = await agent.compute({ kind: 'evaluate', set: 'test', step: 2 }, whole);
-  const leaves = Math.ceil(samples / job.bits.leaf);
-  assert.ok(turns >= leaves, `${turns} turns in ${leaves} leaves of an evaluation`);
-  turns = 0;
-  const rejected = assert.rejects(agent.compute(task, whole), /closed while it was at work/);
-  await agent.close();
-  await rejected;
-  isOver = true;
-  assert.ok(turns < job.lanes, 'all leaves were computed after it was closed');
+  try {
+    const whole = { from: 0, to: job.lanes };
+    await agent.compute(task, whole);
+    assert.ok(turns >= job.lanes, `${turns} turns of the event loop in ${job.lanes} leaves`);
+    turns = 0;
+    const { samples } = await agent.compute({ kind: 'evaluate', set: 'test', step: 2 }, whole);
+    const leaves = Math.ceil(samples / job.bits.leaf);
+    assert.ok(turns >= leaves, `${turns} turns in ${leaves} leaves of an evaluation`);
+    turns = 0;
+    const rejected = assert.rejects(agent.compute(task, whole), /closed while it was at work/);
+    await agent.close();
+    await rejected;
+    assert.ok(turns < job.lanes, 'all leaves were computed after it was closed');
+  } finally {
+    // Else a test that fails would count for ever.
+    isOver = true;
+    await agent.close();
+  }
 });
 
 for (const [errors, end] of [
