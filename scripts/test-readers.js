@@ -12,7 +12,7 @@ import { loadMnist } from '../dist/coordinator/mnist.js';
 import { RunFolder } from '../dist/coordinator/run-folder.js';
 import { runConfig } from '../dist/coordinator/stored-run.js';
 import { evaluate, exportRun, train } from '../dist/library/index.js';
-import { evaluateWith, openRun, openTestData } from '../dist/library/trained.js';
+import { evaluateWith, openRun, openRunData } from '../dist/library/trained.js';
 import { compileModel } from '../dist/shared/model.js';
 import { createJob, resolveSettings } from '../dist/shared/settings.js';
 import { softmax } from '../dist/shared/softmax.js';
@@ -75,7 +75,7 @@ async function compare(readers) {
     const name = basename(model, '.json');
     const { runDir } = await train({ model, maxSteps: 300, out: join(dir, name) });
     const trained = openRun(runDir);
-    const { logits } = await evaluateWith(trained, openTestData(trained, {}).test);
+    const { logits } = await evaluateWith(trained, openRunData(trained, {}).test);
     const { accuracy } = await evaluate(runDir);
     const expected = join(dir, `${name}.logits`);
     writeFileSync(expected, logits);
