@@ -1,6 +1,6 @@
 // `lockstep worker [join]`: computes for a run on another machine, and says in one line what it is doing.
 
-import { isAbsolute, join as joinPath } from 'node:path';
+import { join as joinPath } from 'node:path';
 import { MultiBar, type GenericFormatter, type SingleBar } from 'cli-progress';
 import colors from 'picocolors';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
@@ -8,6 +8,7 @@ import { work, workDefaults, type WorkResult, type WorkStatus } from '../library
 import { systemClock } from '../shared/clock.js';
 import { durationForm, parseDuration } from '../shared/duration.js';
 import { LockstepError } from '../shared/errors.js';
+import { userFolder } from '../shared/user-folder.js';
 import { integer, plural, toWorkers, warningLine, withoutUndefined } from './format.js';
 import { collectLess } from './garbage.js';
 import { joinLineOfEnvironment } from './join-line.js';
@@ -131,13 +132,10 @@ export const workerCommand: CommandModule<object, Arguments> = {
   },
 };
 
-/**
- * Where the XDG Base Directory Specification puts it, which has a relative path count for nothing; the library's default
- * where it says nothing.
- */
+/** Where the user's environment puts it; the library's default where it says nothing. */
 export function ownCacheFolder(env: Readonly<Record<string, string | undefined>>): string | undefined {
-  const folder = env['XDG_CACHE_HOME'];
-  return folder !== undefined && isAbsolute(folder) ? joinPath(folder, 'lockstep', 'shards') : undefined;
+  const folder = userFolder(env, 'XDG_CACHE_HOME');
+  return folder && joinPath(folder, 'lockstep', 'shards');
 }
 
 function toMs(text: string): number {

@@ -24,6 +24,7 @@ import { SECRET_BYTES } from '../shared/handshake.js';
 import { hex256, hex64 } from '../shared/hash.js';
 import type { Key } from '../shared/join.js';
 import type { RandomBytes } from '../shared/random.js';
+import { userFolder } from '../shared/user-folder.js';
 import { existingFolder, makeFolder, syncFolder } from './disk.js';
 
 const keySchema = v.strictObject({
@@ -127,10 +128,8 @@ export function writeSecret(path: string, line: string, isReplaced: boolean): vo
   }
 }
 
-/** See the XDG Base Directory Specification; a relative path there counts for nothing. */
 function defaultPath({ runDir, env }: KeyFileOptions): string {
-  const chosen = env['XDG_STATE_HOME'];
-  const state = chosen !== undefined && isAbsolute(chosen) ? chosen : join(homedir(), '.local', 'state');
+  const state = userFolder(env, 'XDG_STATE_HOME') ?? join(homedir(), '.local', 'state');
   const name = createHash('sha256').update(realpathSync(runDir)).digest('hex').slice(0, 16);
   return join(state, 'lockstep', 'keys', `${name}.json`);
 }

@@ -4,6 +4,7 @@
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { StringDecoder } from 'node:string_decoder';
+import * as v from 'valibot';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { canonicalJson } from '../shared/hash.js';
 import { CHECKPOINTS_DIR, stepOf } from './run-folder.js';
@@ -313,12 +314,12 @@ function isMetric(line: Readonly<Record<string, unknown>>): line is Metric {
   return line.type === 'step' || line.type === 'epoch' || line.type === 'done';
 }
 
+/** What is looked at before a line is compared. */
+const lineSchema = v.looseObject({ type: v.string(), step: v.pipe(v.number(), v.safeInteger()) });
+
 function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {
   try {
-    const value: unknown = JSON.parse(text);
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- of the keys that are used the values are checked
-    const object = value as Readonly<Record<string, unknown>> | null;
-    return typeof object?.type === 'string' && Number.isSafeInteger(object.step) ? object : undefined;
+    return v.parse(lineSchema, JSON.parse(text));
   } catch {
     return undefined;
   }

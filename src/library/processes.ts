@@ -6,8 +6,9 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { AgentResult, AgentStatus } from '../worker/agent.js';
+import { noStatistics } from '../worker/session.js';
 import type { Clock } from '../shared/clock.js';
-import { errorCodes, LockstepError, type ErrorCode } from '../shared/errors.js';
+import { isErrorCode, LockstepError } from '../shared/errors.js';
 import type { TensorflowPlace } from '../worker/engines/tensorflow/runtime.js';
 import type { ProcessPlan } from './tensorflow.js';
 import type { EvaluationTask, LoggedSums } from './trained.js';
@@ -125,21 +126,7 @@ const counts = [
   'protocolErrors',
 ] as const;
 
-const nothingDone: AgentResult = {
-  end: 'left',
-  parts: 0,
-  leaves: 0,
-  samples: 0,
-  computeMs: 0,
-  droppedParts: 0,
-  shardsFetched: 0,
-  shardsFromCache: 0,
-  badShards: 0,
-  receivedBytes: 0,
-  sentBytes: 0,
-  reconnections: 0,
-  protocolErrors: 0,
-};
+const nothingDone: AgentResult = { end: 'left', ...noStatistics() };
 
 function addResults(a: AgentResult, b: AgentResult): AgentResult {
   const sum: { -readonly [Key in keyof AgentResult]: AgentResult[Key] } = { ...a };
@@ -274,7 +261,11 @@ export async function probeProcess(plan: ProcessPlan, options: WatchOptions): Pr
 }
 
 function failureOf({ name }: ProcessPlan, outcome: Outcome): LockstepError {
-  if (outcome.type === 'error') return new LockstepError(codeOf(outcome.code), outcome.message);
+  if (outcome.type === 'error')
+    return new LockstepError(
+      isErrorCode(outcome.code) ? outcome.code : 'LOCKSTEP_PROCESS_DIES',
+      outcome.message,
+    );
   return new LockstepError(
     'LOCKSTEP_PROCESS_DIES',
     `The TensorFlow process ${name} was lost (${howItEnded(outcome)}).`,
@@ -305,10 +296,4 @@ function wait(clock: Clock, durationMs: number, signal: AbortSignal): Promise<vo
     const cancel = clock.after(durationMs, done);
     signal.addEventListener('abort', done);
   });
-}
-
-function codeOf(code: string): ErrorCode {
-  const known = Object.keys(errorCodes).find(name => name === code);
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- it is one of the keys
-  return (known ?? 'LOCKSTEP_PROCESS_DIES') as ErrorCode;
 }

@@ -8,6 +8,8 @@ import type { LeafJob } from '../shared/leaf-job.js';
 import { compileModel } from '../shared/model.js';
 import type { LostThread } from '../shared/node.js';
 import { presetSpec } from '../shared/presets.js';
+import { defaultLeaf } from '../shared/schedule.js';
+import { tensorflowBatch } from '../shared/settings.js';
 import type { AgentStatus } from '../worker/agent.js';
 import { profileOf } from '../worker/engines/engine.js';
 import { checkNumerics } from '../worker/numerics-check.js';
@@ -91,13 +93,12 @@ async function obey(message: Exclude<ToProcess, { type: 'leave' }>): Promise<Fro
 /** Of leaves of LeNet-5 on MNIST. */
 function probedJob(): LeafJob {
   const model = compileModel(presetSpec('lenet5', mnistClasses), mnistShape, mnistClasses);
-  const { leaf, batch } = { leaf: 64, batch: 256 };
   return {
     model,
     normalization: { scale: 1 / 255, shift: 0 },
     samples: { train: 60_000, test: 10_000 },
-    batch,
-    leaf,
+    batch: tensorflowBatch,
+    leaf: defaultLeaf(tensorflowBatch, 'tensorflow'),
     seed: 1,
     engine: 'tensorflow',
     profile: profileOf('tensorflow'),

@@ -124,7 +124,7 @@ async function trainJob(
     }
     const plans = await plansOf(job);
     own = await startNode(begun, settings, fault, damaged, emit, plans);
-    const door = listening ?? (plans.length > 0 ? privateListening : undefined);
+    const door = listening ?? (plans.length > 0 ? privateListening() : undefined);
     if (door) {
       // Runs that do not listen start without the network.
       const { openCluster } = await import('./listening.js');

@@ -50,6 +50,10 @@ export const errorCodes = {
 
 export type ErrorCode = keyof typeof errorCodes;
 
+export function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(errorCodes, code);
+}
+
 /** An error a user can act on: `message` says what happened and what to do. */
 export class LockstepError extends Error {
   override readonly name = 'LockstepError';

@@ -106,18 +106,9 @@ export function resolveListening(chosen: ListenSettings): Listening | undefined 
 }
 
 /** For processes of the coordinator's own where nobody else is listened for. */
-export const privateListening: Listening = {
-  host: LOOPBACK,
-  port: 0,
-  advertise: undefined,
-  minNodes: 0,
-  patienceMs: Infinity,
-  keyFile: undefined,
-  joinFile: undefined,
-  isInsecure: false,
-  isPrivate: true,
-  audit: 0,
-};
+export function privateListening(): Listening {
+  return { ...resolveListening({ listen: '0' })!, isPrivate: true, audit: 0 };
+}
 
 /** Undefined if the text is neither a port nor an address with one. */
 export function parseListen(text: string): { readonly host: string; readonly port: number } | undefined {

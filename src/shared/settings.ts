@@ -130,7 +130,7 @@ export const defaults: TrainSettings = {
 };
 
 /** Of the engine `tensorflow`, whose leaves should be larger: see `defaultLeaf`. */
-const tensorflowBatch = 256;
+export const tensorflowBatch = 256;
 
 /** The peak learning rate where the user names another optimizer and no rate: these belong together. */
 const sgdLearningRate = 0.05;

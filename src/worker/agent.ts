@@ -8,7 +8,13 @@ import type { Connection } from '../shared/connection.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import type { AgentJob } from './agent-job.js';
 import { HeldJob, type NodeMaker } from './held-job.js';
-import { Session, type AgentStatistics, type SessionEnd, type SessionOptions } from './session.js';
+import {
+  noStatistics,
+  Session,
+  type AgentStatistics,
+  type SessionEnd,
+  type SessionOptions,
+} from './session.js';
 
 export const agentStates = [
   'connecting',
@@ -82,20 +88,7 @@ export async function runAgent(options: AgentOptions): Promise<AgentResult> {
 }
 
 class Agent {
-  readonly statistics: AgentStatistics = {
-    parts: 0,
-    leaves: 0,
-    samples: 0,
-    computeMs: 0,
-    droppedParts: 0,
-    shardsFetched: 0,
-    shardsFromCache: 0,
-    badShards: 0,
-    receivedBytes: 0,
-    sentBytes: 0,
-    reconnections: 0,
-    protocolErrors: 0,
-  };
+  readonly statistics = noStatistics();
   readonly #options: AgentOptions;
   #held: HeldJob | undefined;
   /** The end of the one before. */

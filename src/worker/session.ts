@@ -7,7 +7,7 @@
 import type { Clock } from '../shared/clock.js';
 import { decode, encode, FrameSpace, MOST_JOB_FRAME_BYTES } from '../shared/codec.js';
 import type { Connection } from '../shared/connection.js';
-import { errorCodes, LockstepError, messageOf, type ErrorCode } from '../shared/errors.js';
+import { isErrorCode, LockstepError, messageOf } from '../shared/errors.js';
 import { integer } from '../shared/format.js';
 import { sha256 } from '../shared/hash.js';
 import {
@@ -51,6 +51,23 @@ export interface AgentStatistics {
   reconnections: number;
   /** Connections that were ended because the coordinator did not keep to the protocol. */
   protocolErrors: number;
+}
+
+export function noStatistics(): AgentStatistics {
+  return {
+    parts: 0,
+    leaves: 0,
+    samples: 0,
+    computeMs: 0,
+    droppedParts: 0,
+    shardsFetched: 0,
+    shardsFromCache: 0,
+    badShards: 0,
+    receivedBytes: 0,
+    sentBytes: 0,
+    reconnections: 0,
+    protocolErrors: 0,
+  };
 }
 
 export interface SessionOptions {
@@ -507,10 +524,6 @@ export class Session {
 
 function isSameTask(a: Lease, b: Lease): boolean {
   return a.kind === b.kind && a.set === b.set && a.step === b.step && a.weights === b.weights;
-}
-
-function isErrorCode(code: string): code is ErrorCode {
-  return Object.hasOwn(errorCodes, code);
 }
 
 function isProtocolError(error: unknown): error is LockstepError {

@@ -6,9 +6,10 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { cpus, homedir } from 'node:os';
-import { dirname, isAbsolute, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { LockstepError } from '../../../shared/errors.js';
+import { userFolder } from '../../../shared/user-folder.js';
 
 /** Everything that a thread needs to compute with TensorFlow. */
 export interface TensorflowPlace {
@@ -36,11 +37,9 @@ const PACKAGES = [
   { name: '@tensorflow/tfjs-node', isGpu: false },
 ] as const;
 
-/** The user's cache folder, see the XDG Base Directory Specification; a relative path there counts for nothing. */
+/** In the user's cache folder. */
 export function setupFolder(env: Readonly<Record<string, string | undefined>>): string {
-  const chosen = env['XDG_CACHE_HOME'];
-  const cache = chosen !== undefined && isAbsolute(chosen) ? chosen : join(homedir(), '.cache');
-  return join(cache, 'lockstep', 'tensorflow');
+  return join(userFolder(env, 'XDG_CACHE_HOME') ?? join(homedir(), '.cache'), 'lockstep', 'tensorflow');
 }
 
 /** Those that are there, the best first: what was built and proved before packages, with a GPU before without. */
