@@ -23,34 +23,56 @@ export interface LineChart {
   readonly xLabel: string;
   readonly yLabel: string;
   readonly series: readonly Series[];
+  /** For the values of y; numbers, by default. */
+  readonly unit?: 'percent';
+  /** The axis begins at 0, unless this is false: then where the values do. */
+  readonly isFromZero?: boolean;
+  /** Without a dot at every point. */
+  readonly isPlain?: boolean;
 }
 
-const WIDTH = 720;
+/** Colours of a figure, as CSS has them. */
+export interface Look {
+  readonly background: string;
+  readonly foreground: string;
+  readonly colors: readonly string[];
+  /** Narrow ones can be read on a phone. */
+  readonly width: number;
+}
+
+/** Draws a figure as SVG: for a page, which has its own colours for light and dark, or by default to stand alone. */
+export type Drawing = (look?: Look) => string;
+
 const PLOT_HEIGHT = 400;
 const TITLE_HEIGHT = 40;
 const LEGEND_ROW_HEIGHT = 20;
 const AXIS_HEIGHT = 52;
 /** Of the values of x, if there are no more than these, each has its tick. */
 const MOST_TICKS = 12;
-const background = '#ffffff';
-const foreground = '#222222';
-/**
- * Told apart by colour-blind people too: Okabe and Ito's, but a dark yellow for their orange and yellow, which are too
- * pale for lines on white, and a gray for their black.
- */
-const colors = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#8c6d00', '#56b4e9', '#444444'];
 
-/** A line chart with its own background, from 0 upwards. The same input gives the same text. */
-export function lineChart({ title, xLabel, yLabel, series }: LineChart): string {
+export const standalone: Look = {
+  background: '#ffffff',
+  foreground: '#222222',
+  /**
+   * Told apart by colour-blind people too: Okabe and Ito's, but a dark yellow for their orange and yellow, which are too
+   * pale for lines on white, and a gray for their black.
+   */
+  colors: ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#8c6d00', '#56b4e9', '#444444'],
+  width: 720,
+};
+
+/** A line chart. The same input gives the same text. */
+export function lineChart({ title, xLabel, yLabel, series }: LineChart, look: Look = standalone): string {
+  const { background, foreground } = look;
   // An SVG document, so that text is escaped as XML wants it.
   const { DOMParser } = parseHTML('');
   const document = new DOMParser().parseFromString('<svg/>', 'image/svg+xml');
   const xs = [...new Set(series.flatMap(({ points }) => points.map(({ x }) => x)))].toSorted((a, b) => a - b);
   const marginTop = TITLE_HEIGHT + series.length * LEGEND_ROW_HEIGHT + 16;
-  const strokes = strokesOf(series);
+  const strokes = strokesOf(series, look.colors);
   const svg = Plot.plot({
     document,
-    width: WIDTH,
+    width: look.width,
     height: marginTop + PLOT_HEIGHT,
     marginTop,
     marginLeft: 84,
@@ -116,7 +138,7 @@ export function lineChart({ title, xLabel, yLabel, series }: LineChart): string 
   return `${svg.outerHTML}\n`;
 }
 
-function strokesOf(series: readonly Series[]): string[] {
+function strokesOf(series: readonly Series[], colors: readonly string[]): string[] {
   let drawn = -1;
   return series.map(({ dashed }, index) => {
     if (!dashed || index === 0) drawn++;
