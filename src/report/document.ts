@@ -12,8 +12,7 @@ export interface Table {
   readonly textColumns?: readonly number[];
 }
 
-export interface FigureBlock {
-  readonly type: 'figure';
+export interface Figure {
   /** Of its file, without the ending. */
   readonly name: string;
   readonly caption: string;
@@ -39,7 +38,7 @@ export type Block =
   | { readonly type: 'facts'; readonly facts: readonly (readonly [name: string, value: string])[] }
   | Table
   /** Stand side by side where there is room. */
-  | { readonly type: 'figures'; readonly figures: readonly FigureBlock[] }
+  | { readonly type: 'figures'; readonly figures: readonly Figure[] }
   | { readonly type: 'pictures'; readonly pictures: readonly Picture[] }
   /** Folded until somebody opens it. */
   | { readonly type: 'details'; readonly summary: string; readonly blocks: readonly Block[] };
