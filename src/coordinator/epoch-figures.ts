@@ -31,6 +31,8 @@ const epochSchema = v.object({
   testAccuracy: accuracy,
 });
 
+const endSchema = v.object({ hash: v.string(), weightsSha256: v.string() });
+
 /**
  * The epochs that a run has completed, in their order, by the metrics.jsonl in its folder; half a line at its end, of a
  * process at work or killed, is left out.
@@ -48,4 +50,12 @@ export function readEpochs(dir: string): EpochFigures[] {
     epochs.push(parsed.output);
   }
   return epochs;
+}
+
+/** What the line at the end of a finished run says of its bits. @throws LOCKSTEP_FILE_DAMAGED as `readEpochs` */
+export function readEnd(dir: string): { readonly hash: string; readonly weightsSha256: string } {
+  const lines = Array.from(metricsIn(dir), ({ metric }) => metric);
+  const parsed = v.safeParse(endSchema, lines.at(-1));
+  if (lines.at(-1)?.type === 'done' && parsed.success) return parsed.output;
+  throw damaged(dir, 'metrics.jsonl', 'its last line is not that of the end');
 }

@@ -318,7 +318,7 @@ function partsIn(dir: string): string[] {
 }
 
 /** Not what a start that was killed leaves behind: a lock, initial weights, parts of files. */
-function isForeign(name: string): boolean {
+export function isForeign(name: string): boolean {
   return !/^(lock-\d+|lock\.\d+\.part|config\.json\.part|initial-weights\.safetensors(\.part)?)$/.test(name);
 }
 

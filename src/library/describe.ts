@@ -45,7 +45,7 @@ export function describeModel(name: string, data?: string, labelOffset = 0): Mod
   };
 }
 
-function describeLayers({ layers }: Model): LayerDescription[] {
+export function describeLayers({ layers }: Model): LayerDescription[] {
   return layers.map(({ name, spec, output, parameters }) => ({
     name,
     type: describeType(spec),

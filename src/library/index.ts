@@ -33,6 +33,7 @@ export {
   type SetupResult,
   type SetupStep,
 } from './setup.js';
+export { study, type Study, type StudyOptions, type StudyProgress, type StudySettings } from './study.js';
 export { train, type TrainOptions } from './train.js';
 export { verify, VerifyError, type Verification, type VerifyOptions, type VerifyProgress } from './verify.js';
 export { work, workDefaults, type WorkOptions, type WorkResult } from './work.js';
@@ -45,5 +46,13 @@ export type { LayerSpec, ModelSpec } from '../shared/model.js';
 export type { Compared, Difference } from '../coordinator/run-comparison.js';
 export { LockstepError, type ErrorCode } from '../shared/errors.js';
 export type { EventOf, NodeReport, RunEvent, RunResult, ThreadReport } from '../shared/events.js';
+export type {
+  Figures as StudyFigures,
+  StudyLayer,
+  StudyModel,
+  StudyResult,
+  StudyRun,
+  Summary,
+} from '../report/study-figures.js';
 export type { Shard } from '../shared/shards.js';
 export type { TrainSettings } from '../shared/settings.js';

@@ -1,0 +1,229 @@
+// A study as a document: tables beside the published figures, curves, parameters, and what follows from the numbers.
+
+import { integer, plural } from '../shared/format.js';
+import type { Block, Document, Figure, Table } from './document.js';
+import { lineChart, type LineChart, type Series } from './figure.js';
+import {
+  finalOf,
+  isLoss,
+  labels,
+  published,
+  type Measure,
+  type StudyLayer,
+  type StudyModel,
+  type StudyResult,
+} from './study-figures.js';
+import {
+  discussion,
+  measureWords,
+  publishedTotals,
+  seedsText,
+  show,
+  showSummary,
+  standing,
+} from './study-text.js';
+
+export function studyDocument(result: StudyResult): Document {
+  const { dataset, epochs, models } = result;
+  return {
+    title: `${models.length} models on ${dataset.name}`,
+    subtitle: `${plural(epochs, 'epoch')} each, with ${seedsText(result)}, beside published figures`,
+    blocks: [
+      { type: 'text', text: whatWasDone(result) },
+      { type: 'heading', text: 'Results' },
+      { type: 'text', text: `${standing(result, 'test')} ${howCompared(result)}` },
+      comparisonTable(result, 'On the test set', ['testLoss', 'testAccuracy']),
+      { type: 'text', text: standing(result, 'training') },
+      comparisonTable(result, 'On the training set', ['trainLoss', 'trainAccuracy']),
+      { type: 'heading', text: 'Curves' },
+      { type: 'text', text: howDrawn(result) },
+      { type: 'heading', text: 'The models together', level: 3 },
+      {
+        type: 'figures',
+        figures: [
+          together(result, 'test-accuracy', 'testAccuracy'),
+          together(result, 'test-loss', 'testLoss'),
+          together(result, 'training-accuracy', 'trainAccuracy'),
+          together(result, 'training-loss', 'trainLoss'),
+        ],
+      },
+      { type: 'heading', text: 'Each model by itself', level: 3 },
+      { type: 'figures', figures: models.flatMap(each => apart(each)) },
+      { type: 'heading', text: 'Parameters' },
+      ...parameterTables(models),
+      ...[publishedTotals(result)].filter(text => text !== '').map(text => ({ type: 'text', text }) as const),
+      { type: 'heading', text: 'What the figures say' },
+      ...discussion(result).map(text => ({ type: 'text', text }) as const),
+      { type: 'heading', text: 'Settings' },
+      { type: 'facts', facts: facts(result) },
+      { type: 'heading', text: 'Do it again' },
+      { type: 'text', text: howToRepeat(result) },
+      runTable(models),
+    ],
+  };
+}
+
+function whatWasDone(result: StudyResult): string {
+  const { trainSamples, testSamples, name } = result.dataset;
+  const names = result.models.map(({ model }) => labels[model]).join(', ');
+  const times = result.seeds.length === 1 ? 'once' : `${result.seeds.length} times`;
+  return (
+    `${names}: each was trained on the ${integer(trainSamples)} training images of ${name} for ` +
+    `${plural(result.epochs, 'epoch')}, ${times} (${seedsText(result)}), and evaluated on them and on the ` +
+    `${integer(testSamples)} test images at the end of every epoch.`
+  );
+}
+
+function howCompared({ seeds }: StudyResult): string {
+  return seeds.length === 1
+    ? 'Figures are compared before they are rounded.'
+    : `Here: means over ${seeds.length} seeds ± the sample standard deviation, compared before they are rounded.`;
+}
+
+/** Two rows a model, so that a phone has room for it. */
+function comparisonTable({ models }: StudyResult, caption: string, columns: readonly Measure[]): Table {
+  return {
+    type: 'table',
+    caption: `${caption}, at the end`,
+    head: ['model', '', ...columns.map(measure => measureWords[measure])],
+    textColumns: [0, 1],
+    rows: models.flatMap(each => {
+      const { model } = each;
+      return [
+        [labels[model], 'here', ...columns.map(measure => showSummary(measure, finalOf(each)[measure]))],
+        [labels[model], 'published', ...columns.map(measure => show(measure, published[model][measure]))],
+      ];
+    }),
+  };
+}
+
+function howDrawn({ seeds }: StudyResult): string {
+  return seeds.length === 1
+    ? 'Figures at the end of each epoch.'
+    : `Means over ${seeds.length} seeds at the end of each epoch; the bars reach from the lowest to the highest seed.`;
+}
+
+function together({ models }: StudyResult, name: string, measure: Measure): Figure {
+  const word = measureWords[measure];
+  const series = models.map(each => seriesOf(each, measure, labels[each.model]));
+  return figure(name, measure, `${capitalized(word)} of the three models`, series, word);
+}
+
+function apart(each: StudyModel): Figure[] {
+  const label = labels[each.model];
+  const pairOf = (train: Measure, test: Measure, word: string): Figure =>
+    figure(
+      `${each.model}-${word}`,
+      test,
+      `${label}: training and test ${word}`,
+      [seriesOf(each, train, `training ${word}`), seriesOf(each, test, `test ${word}`)],
+      word,
+    );
+  return [pairOf('trainLoss', 'testLoss', 'loss'), pairOf('trainAccuracy', 'testAccuracy', 'accuracy')];
+}
+
+function figure(
+  name: string,
+  measure: Measure,
+  title: string,
+  series: readonly Series[],
+  yLabel: string,
+): Figure {
+  const chart: LineChart = {
+    title,
+    xLabel: 'epoch',
+    yLabel,
+    series,
+    ...(!isLoss(measure) && { unit: 'percent', isFromZero: false }),
+  };
+  return { name, caption: `${title}, over the epochs`, draw: look => lineChart(chart, look) };
+}
+
+function seriesOf({ epochs, runs }: StudyModel, measure: Measure, name: string): Series {
+  return {
+    name,
+    points: epochs.map(({ epoch, [measure]: { mean, low, high } }) => ({
+      x: epoch,
+      y: mean,
+      ...(runs.length > 1 && { low, high }),
+    })),
+  };
+}
+
+/** One for each architecture: models whose layers have the same parameters share it. */
+function parameterTables(models: readonly StudyModel[]): Block[] {
+  const groups = new Map<string, { readonly names: string[]; readonly layers: readonly StudyLayer[] }>();
+  for (const { model, layers } of models) {
+    const counted = layers.filter(({ parameters }) => parameters > 0);
+    const key = counted.map(({ name, arithmetic }) => `${name} ${arithmetic}`).join('\n');
+    const group = groups.get(key) ?? { names: [], layers: counted };
+    group.names.push(labels[model]);
+    groups.set(key, group);
+  }
+  const tables = Array.from(groups.values(), ({ names, layers }): Table => {
+    const total = layers.reduce((sum, { parameters }) => sum + parameters, 0);
+    return {
+      type: 'table',
+      caption: names.join(' and '),
+      head: ['layer', 'kernel + bias', 'parameters'],
+      textColumns: [0, 1],
+      rows: [
+        ...layers.map(({ name, arithmetic, parameters }) => [name, arithmetic, integer(parameters)]),
+        ['total', layers.map(({ parameters }) => integer(parameters)).join(' + '), integer(total)],
+      ],
+    };
+  });
+  const note =
+    'Kernels of convolutions are height x width x input x output, those of dense layers input x output.';
+  return [{ type: 'text', text: `${note} Layers without parameters are left out.` }, ...tables];
+}
+
+function facts(result: StudyResult): [string, string][] {
+  const { dataset, epochs, version, profile, nodeVersion, models } = result;
+  return [
+    ...models.map(({ model, settings, layers }): [string, string] => {
+      const { batch, leaf, optimizer, lr, lrSchedule, weightDecay } = settings;
+      const extra = layers.filter(({ type }) => type.startsWith('dropout')).map(({ type }) => type);
+      const words = [
+        optimizer,
+        `learning rate ${lrSchedule}${lrSchedule === 'constant' ? ',' : ' up to'} ${lr}`,
+        `${batch} images a step, ${leaf} a leaf`,
+        ...(weightDecay > 0 ? [`weight decay ${weightDecay}`] : []),
+        ...extra,
+      ];
+      return [`${labels[model]} (${model})`, words.join(', ')];
+    }),
+    ['epochs', integer(epochs)],
+    ['seeds', seedsText(result).replace(/^seeds? /, '')],
+    ['data', `${dataset.name}, digest ${dataset.digest}`],
+    ['Lockstep', `${version}, arithmetic ${profile}`],
+    ['Node', nodeVersion],
+  ];
+}
+
+function howToRepeat({ seeds }: StudyResult): string {
+  return (
+    `The command lockstep study --seeds ${seeds.length} makes this study. Each of its runs is that of the command in its line, ` +
+    'which gives its hash on any machine and with any number of workers.'
+  );
+}
+
+function runTable(models: readonly StudyModel[]): Table {
+  return {
+    type: 'table',
+    caption: 'Every run, at the end',
+    head: ['run', 'test loss', 'test accuracy', 'hash'],
+    textColumns: [0, 3],
+    rows: models.flatMap(({ runs }) =>
+      runs.map(({ model, seed, epochs, hash }) => {
+        const { testLoss, testAccuracy } = epochs.at(-1)!;
+        const figures = [show('testLoss', testLoss), show('testAccuracy', testAccuracy)];
+        return [`lockstep train ${model} --seed ${seed}`, ...figures, hash];
+      }),
+    ),
+  };
+}
+
+function capitalized(text: string): string {
+  return text[0].toUpperCase() + text.slice(1);
+}
