@@ -19,6 +19,7 @@ import { modelCommand, modelFlags } from './model.js';
 import { predictCommand, predictFlags } from './predict.js';
 import { runsCommand, runsFlags } from './runs.js';
 import { setupCommand, setupFlags } from './setup.js';
+import { studyCommand, studyFlags } from './study.js';
 import { toldErrors, trainCommand, trainFlags } from './train.js';
 import { verifyCommand, verifyFlags } from './verify.js';
 import { workerCommand, workerFlags } from './worker.js';
@@ -44,6 +45,7 @@ const flagsOf: CommandFlags = {
   export: exportFlags,
   runs: runsFlags,
   verify: verifyFlags,
+  study: studyFlags,
   doctor: doctorFlags,
   setup: setupFlags,
   completion: completionFlags,
@@ -88,6 +90,7 @@ async function obey(): Promise<void> {
     .command(exportCommand)
     .command(runsCommand)
     .command(verifyCommand)
+    .command(studyCommand)
     .command(doctorCommand)
     .command(setupCommand)
     .command(completionCommand)

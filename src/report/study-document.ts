@@ -85,7 +85,7 @@ function comparisonTable({ models }: StudyResult, caption: string, columns: read
   return {
     type: 'table',
     caption: `${caption}, at the end`,
-    head: ['model', '', ...columns.map(measure => measureWords[measure])],
+    head: ['model', 'study', ...columns.map(measure => measureWords[measure])],
     textColumns: [0, 1],
     rows: models.flatMap(each => {
       const { model } = each;
@@ -99,44 +99,36 @@ function comparisonTable({ models }: StudyResult, caption: string, columns: read
 
 function howDrawn({ seeds }: StudyResult): string {
   return seeds.length === 1
-    ? 'Figures at the end of each epoch.'
-    : `Means over ${seeds.length} seeds at the end of each epoch; the bars reach from the lowest to the highest seed.`;
+    ? 'Each point is the figure at the end of an epoch.'
+    : `Each point is the mean over ${seeds.length} seeds at the end of an epoch; bars reach from the lowest to the highest seed.`;
 }
 
 function together({ models }: StudyResult, name: string, measure: Measure): Figure {
   const word = measureWords[measure];
   const series = models.map(each => seriesOf(each, measure, labels[each.model]));
-  return figure(name, measure, `${capitalized(word)} of the three models`, series, word);
+  return figure(name, measure, capitalized(word), series);
 }
 
 function apart(each: StudyModel): Figure[] {
-  const label = labels[each.model];
   const pairOf = (train: Measure, test: Measure, word: string): Figure =>
-    figure(
-      `${each.model}-${word}`,
-      test,
-      `${label}: training and test ${word}`,
-      [seriesOf(each, train, `training ${word}`), seriesOf(each, test, `test ${word}`)],
-      word,
-    );
+    figure(`${each.model}-${word}`, test, `${labels[each.model]}: ${word}`, [
+      seriesOf(each, train, 'training set'),
+      seriesOf(each, test, 'test set'),
+    ]);
   return [pairOf('trainLoss', 'testLoss', 'loss'), pairOf('trainAccuracy', 'testAccuracy', 'accuracy')];
 }
 
-function figure(
-  name: string,
-  measure: Measure,
-  title: string,
-  series: readonly Series[],
-  yLabel: string,
-): Figure {
+function figure(name: string, measure: Measure, title: string, series: readonly Series[]): Figure {
   const chart: LineChart = {
     title,
     xLabel: 'epoch',
-    yLabel,
+    yLabel: isLoss(measure) ? 'loss' : 'accuracy',
     series,
     ...(!isLoss(measure) && { unit: 'percent', isFromZero: false }),
   };
-  return { name, caption: `${title}, over the epochs`, draw: look => lineChart(chart, look) };
+  const names = series.map(each => each.name);
+  const caption = `${title} over the epochs: ${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
+  return { name, caption, draw: look => lineChart(chart, look) };
 }
 
 function seriesOf({ epochs, runs }: StudyModel, measure: Measure, name: string): Series {
@@ -160,22 +152,28 @@ function parameterTables(models: readonly StudyModel[]): Block[] {
     group.names.push(labels[model]);
     groups.set(key, group);
   }
-  const tables = Array.from(groups.values(), ({ names, layers }): Table => {
-    const total = layers.reduce((sum, { parameters }) => sum + parameters, 0);
-    return {
-      type: 'table',
-      caption: names.join(' and '),
-      head: ['layer', 'kernel + bias', 'parameters'],
-      textColumns: [0, 1],
-      rows: [
-        ...layers.map(({ name, arithmetic, parameters }) => [name, arithmetic, integer(parameters)]),
-        ['total', layers.map(({ parameters }) => integer(parameters)).join(' + '), integer(total)],
-      ],
-    };
+  const tables = Array.from(groups.values(), ({ names, layers }): Block[] => {
+    const who = names.join(' and ');
+    const counts = layers.map(({ parameters }) => parameters);
+    const total = counts.reduce((sum, count) => sum + count, 0);
+    return [
+      // Markdown has no captions.
+      { type: 'heading', text: who, level: 3 },
+      {
+        type: 'table',
+        caption: `Parameters of ${who}`,
+        head: ['layer', 'kernel + bias', 'parameters'],
+        textColumns: [0, 1],
+        rows: [
+          ...layers.map(({ name, arithmetic, parameters }) => [name, arithmetic, integer(parameters)]),
+          ['total', counts.map(integer).join(' + '), integer(total)],
+        ],
+      },
+    ];
   });
   const note =
     'Kernels of convolutions are height x width x input x output, those of dense layers input x output.';
-  return [{ type: 'text', text: `${note} Layers without parameters are left out.` }, ...tables];
+  return [{ type: 'text', text: `${note} Layers without parameters are left out.` }, ...tables.flat()];
 }
 
 function facts(result: StudyResult): [string, string][] {
@@ -204,7 +202,7 @@ function facts(result: StudyResult): [string, string][] {
 function howToRepeat({ seeds }: StudyResult): string {
   return (
     `The command lockstep study --seeds ${seeds.length} makes this study. Each of its runs is that of the command in its line, ` +
-    'which gives its hash on any machine and with any number of workers.'
+    'which gives the hash there with any number of workers, on any machine that computes in this arithmetic.'
   );
 }
 

@@ -95,17 +95,15 @@ function best(result: StudyResult): string {
     const names = result.models
       .filter((_, index) => compare(measure, values[index], top) === 0)
       .map(({ model }) => labels[model]);
-    return { who: listOf(names), value: show(measure, top), isOne: names.length === 1 };
+    return { who: listOf(names), value: show(measure, top), has: names.length === 1 ? 'has' : 'have' };
   });
   const mean = hasSpread(result) ? 'mean ' : '';
   if (loss.who === accuracy.who) {
-    const both = loss.isOne ? 'has both' : 'have both';
-    return `${loss.who} ${both} the lowest ${mean}test loss (${loss.value}) and the highest ${mean}test accuracy (${accuracy.value}).`;
+    return `${loss.who} ${loss.has} both the lowest ${mean}test loss (${loss.value}) and the highest ${mean}test accuracy (${accuracy.value}).`;
   }
-  const has = (isOne: boolean): string => (isOne ? 'has' : 'have');
   return (
-    `${loss.who} ${has(loss.isOne)} the lowest ${mean}test loss (${loss.value}), ` +
-    `and ${accuracy.who} ${has(accuracy.isOne)} the highest ${mean}test accuracy (${accuracy.value}).`
+    `${loss.who} ${loss.has} the lowest ${mean}test loss (${loss.value}), ` +
+    `and ${accuracy.who} ${accuracy.has} the highest ${mean}test accuracy (${accuracy.value}).`
   );
 }
 
@@ -139,22 +137,20 @@ function pair(result: StudyResult, first: StudyModelName, second: StudyModelName
 
 /** What it does to the test figures, here and there. */
 function regularization(result: StudyResult): string {
-  const effects = (valueOf: (model: StudyModelName, measure: Measure) => number): string =>
-    listOf(
-      testMeasures.map(measure => {
-        const [without, with_] = [valueOf('lenet5', measure), valueOf('lenet5-regularized', measure)];
-        const order = difference(with_, without);
-        const verb = order === 0 ? 'leaves' : order > 0 ? 'raises' : 'lowers';
-        const values =
-          order === 0
-            ? `at ${show(measure, without)}`
-            : `(${show(measure, without)} to ${show(measure, with_)})`;
-        return `${verb} the ${measureWords[measure]} ${values}`;
-      }),
-    );
   const there = effects((model, measure) => published[model][measure]);
   const here = effects((model, measure) => meanOf(modelOf(result, model), measure));
   return `In the published study regularization ${there}; here it ${here}.`;
+}
+
+function effects(valueOf: (model: StudyModelName, measure: Measure) => number): string {
+  const items = testMeasures.map(measure => {
+    const [from, to] = [valueOf('lenet5', measure), valueOf('lenet5-regularized', measure)];
+    const order = difference(to, from);
+    const word = measureWords[measure];
+    if (order === 0) return `leaves the ${word} at ${show(measure, from)}`;
+    return `${order > 0 ? 'raises' : 'lowers'} the ${word} (${show(measure, from)} to ${show(measure, to)})`;
+  });
+  return listOf(items);
 }
 
 /** From the training to the test accuracy; above 0 where the latter is lower. */
@@ -172,13 +168,13 @@ function gaps({ models }: StudyResult): string {
 }
 
 function gapOfRegularization(result: StudyResult): string {
-  const [without, with_] = (['lenet5', 'lenet5-regularized'] as const).map(name =>
+  const [from, to] = (['lenet5', 'lenet5-regularized'] as const).map(name =>
     Math.abs(gapOf(modelOf(result, name))),
   );
-  const order = difference(with_, without);
+  const order = difference(to, from);
   if (order === 0) return 'Regularization does not change the gap of LeNet-5.';
-  const [from, to] = [without, with_].map(gap => (gap * 100).toFixed(2));
-  return `Regularization ${order < 0 ? 'narrows' : 'widens'} the gap of LeNet-5, from ${from} to ${to} percentage points.`;
+  const [before, after] = [from, to].map(gap => (gap * 100).toFixed(2));
+  return `Regularization ${order < 0 ? 'narrows' : 'widens'} the gap of LeNet-5, from ${before} to ${after} percentage points.`;
 }
 
 function errors(result: StudyResult): string {
@@ -192,8 +188,8 @@ function errors(result: StudyResult): string {
     return `${few.name} gets no test image wrong, ${many.name} ${percent(many.rate)} of them.`;
   }
   return (
-    `${few.name} gets ${percent(few.rate)} of the test images wrong, ${many.name} ${percent(many.rate)}: ` +
-    `${(many.rate / few.rate).toFixed(1)} times as many.`
+    `${hasSpread(result) ? 'On average ' : ''}${few.name} gets ${percent(few.rate)} of the test images wrong, ` +
+    `${many.name} ${percent(many.rate)}: ${(many.rate / few.rate).toFixed(1)} times as many.`
   );
 }
 
@@ -213,15 +209,17 @@ function lastEpoch(result: StudyResult): string[] {
   const moves = result.models.map(({ model, epochs }) => {
     const [before, last] = epochs.slice(-2).map(({ testLoss }) => testLoss.mean);
     const order = difference(last, before);
-    const verb = order === 0 ? 'stays' : order < 0 ? 'falls' : 'rises';
-    const values =
-      order === 0
-        ? `at ${show('testLoss', last)}`
-        : `from ${show('testLoss', before)} to ${show('testLoss', last)}`;
-    return `${verb} ${values} with ${labels[model]}`;
+    const values = [...(order === 0 ? [] : [before]), last].map(value => show('testLoss', value));
+    return {
+      verb: order === 0 ? 'stays the same' : order < 0 ? 'falls' : 'rises',
+      item: `${labels[model]} (${values.join(' to ')})`,
+    };
   });
-  const mean = hasSpread(result) ? 'mean ' : '';
-  return [`In the last epoch the ${mean}test loss ${listOf(moves)}.`];
+  const verbs = [...new Set(moves.map(({ verb }) => verb))];
+  const groups = verbs.map(verb => {
+    return `${verb} with ${listOf(moves.filter(move => move.verb === verb).map(({ item }) => item))}`;
+  });
+  return [`In the last epoch the ${hasSpread(result) ? 'mean ' : ''}test loss ${groups.join('; it ')}.`];
 }
 
 /** What the published study counts, and what the layers have. */
