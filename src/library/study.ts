@@ -75,7 +75,7 @@ export interface StudyProgress {
   /** Of all runs together. */
   readonly step: number;
   readonly totalSteps: number;
-  /** The run that is at work; undefined when all have ended. */
+  /** The run that is at work; undefined before the first and after each. */
   readonly current: { readonly model: StudyModelName; readonly seed: number } | undefined;
   /** The run that has ended since the last call. */
   readonly ended?: StudyRun;
@@ -124,9 +124,10 @@ export async function studyOf(
   const warnings = new Set<string>();
   const totalSteps = stepsOf(plans);
   let stepsBefore = totalSteps - stepsOf(toTrain);
+  const told = { runs: plans.length, totalSteps };
+  onProgress?.({ ...told, done: runs.length, step: stepsBefore, current: undefined });
   for (const plan of toTrain) {
     const { model, seed } = plan;
-    const told = { runs: plans.length, totalSteps };
     let stepOfRun = 0;
     onProgress?.({ ...told, done: runs.length, step: stepsBefore, current: { model, seed } });
     try {
