@@ -21,7 +21,7 @@ import {
 } from '../coordinator/stored-run.js';
 import { normalizationOf, type DatasetContent } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
-import { withoutUndefined } from '../shared/format.js';
+import { plural, withoutUndefined } from '../shared/format.js';
 import { canonicalJson } from '../shared/hash.js';
 import { compileModel } from '../shared/model.js';
 import { presetSpec } from '../shared/presets.js';
@@ -279,7 +279,7 @@ function readRun({ model, seed, runDir, job }: Plan): StudyRun {
       throw damaged(
         runDir,
         'metrics.jsonl',
-        `it tells of ${epochs.length} epochs, not ${job.settings.epochs}`,
+        `it tells of ${plural(epochs.length, 'epoch')}, not ${job.settings.epochs}`,
       );
     }
     if (readProgress(runDir).hash !== hash) {

@@ -9,6 +9,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { formatJoin } from '#dist/shared/join.js';
 import { inTemporaryFolder, lockstep } from '../support/cli.js';
+import { goodFigures, writeRuns } from '../support/study.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const main = join(root, 'dist', 'cli', 'main.js');
@@ -36,6 +37,7 @@ const calls: Record<string, string[]> = {
   predict: ['predict', 'kept', '0'],
   runs: ['runs', '.'],
   verify: ['verify', 'kept'],
+  study: ['study', '--seeds', '1'],
 };
 
 /** A folder where the command finds the run that it asks for. */
@@ -43,6 +45,8 @@ async function inFolderFor(name: string, work: (cwd: string) => Promise<void>): 
   await inTemporaryFolder(async cwd => {
     writeFileSync(join(cwd, 'runs'), 'a file');
     if (['eval', 'export', 'predict', 'runs', 'verify'].includes(name)) await lockstep(calls.train, { cwd });
+    // Its runs are finished: nothing is trained.
+    if (name === 'study') writeRuns(join(cwd, 'study'), [1], goodFigures);
     await work(cwd);
   });
 }
