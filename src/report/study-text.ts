@@ -128,10 +128,14 @@ function pair(result: StudyResult, first: StudyModelName, second: StudyModelName
   const overlap = a.low <= b.high && b.low <= a.high;
   const range = (summary: Summary): string =>
     `${show(measure, summary.low)} to ${show(measure, summary.high)}`;
+  const verdict = !overlap
+    ? 'exceeds the spread'
+    : wins === result.seeds.length
+      ? 'shows in each of them, but does not exceed the spread'
+      : 'does not exceed the spread';
   return (
     `${lead} on average (${high} against ${low}), and in ${wins} of ${result.seeds.length} seeds; the ranges over seeds ` +
-    `${overlap ? 'overlap' : 'do not overlap'} (${range(a)}, and ${range(b)}), so the difference ` +
-    `${overlap ? 'does not exceed' : 'exceeds'} the spread.`
+    `${overlap ? 'overlap' : 'do not overlap'} (${range(a)}, and ${range(b)}), so the difference ${verdict}.`
   );
 }
 
