@@ -2,7 +2,8 @@
 
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -30,16 +31,17 @@ export async function withChromium(command, work) {
   const child = spawn(command, [...flags, 'about:blank'], {
     stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
   });
+  const ended = once(child, 'exit');
+  const client = new Client(child.stdio[3], child.stdio[4]);
+  void ended.then(() => client.end());
   try {
-    const client = new Client(child.stdio[3], child.stdio[4]);
-    child.on('exit', () => client.end());
     await work((address, look) => openPage(client, address, look));
+    // Its other processes end with it, and leave the profile alone.
+    await client.send('Browser.close');
   } finally {
-    if (child.exitCode === null) {
-      child.kill();
-      await once(child, 'exit');
-    }
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+    child.kill();
+    await ended;
+    await rm(profile, { recursive: true, force: true, maxRetries: 10 });
   }
 }
 
@@ -91,7 +93,7 @@ class Client {
 
 /**
  * Opens `address` in a window of that width, light or dark, and tells what it complained of and what it loaded. `evaluate`
- * gives the value of an expression, `picture` a PNG of all of it.
+ * gives what a function returns there, `picture` a PNG of all of it.
  */
 async function openPage(client, address, { width, scheme }) {
   const { targetId } = await client.send('Target.createTarget', { url: 'about:blank' });
@@ -123,7 +125,8 @@ async function openPage(client, address, { width, scheme }) {
     complaints,
     // Pictures within the page are no network loads.
     requests: requests.filter(url => url !== address && !url.startsWith('data:')),
-    async evaluate(expression) {
+    async evaluate(read) {
+      const expression = `(${String(read)})()`;
       const { result, exceptionDetails } = await send('Runtime.evaluate', {
         expression,
         returnByValue: true,
