@@ -1,8 +1,8 @@
 // A study as a document: tables beside the published figures, curves, parameters, and what follows from the numbers.
 
 import { integer, plural } from '../shared/format.js';
-import type { Block, Document, Figure, Table } from './document.js';
-import { lineChart, type LineChart, type Series } from './figure.js';
+import { heading, lineFigure, text, type Block, type Document, type Figure, type Table } from './document.js';
+import type { Series } from './figure.js';
 import {
   finalOf,
   isLoss,
@@ -29,15 +29,15 @@ export function studyDocument(result: StudyResult): Document {
     title: `${models.length} models on ${dataset.name}`,
     subtitle: `${plural(epochs, 'epoch')} each, with ${seedsText(result)}, beside published figures`,
     blocks: [
-      { type: 'text', text: whatWasDone(result) },
-      { type: 'heading', text: 'Results' },
-      { type: 'text', text: `${standing(result, 'test')} ${howCompared(result)}` },
+      text(whatWasDone(result)),
+      heading('Results'),
+      text(`${standing(result, 'test')} ${howCompared(result)}`),
       comparisonTable(result, 'On the test set', ['testLoss', 'testAccuracy']),
-      { type: 'text', text: standing(result, 'training') },
+      text(standing(result, 'training')),
       comparisonTable(result, 'On the training set', ['trainLoss', 'trainAccuracy']),
-      { type: 'heading', text: 'Curves' },
-      { type: 'text', text: howDrawn(result) },
-      { type: 'heading', text: 'The models together', level: 3 },
+      heading('Curves'),
+      text(howDrawn(result)),
+      heading('The models together', 3),
       {
         type: 'figures',
         figures: [
@@ -47,17 +47,17 @@ export function studyDocument(result: StudyResult): Document {
           together(result, 'training-loss', 'trainLoss'),
         ],
       },
-      { type: 'heading', text: 'Each model by itself', level: 3 },
+      heading('Each model by itself', 3),
       { type: 'figures', figures: models.flatMap(each => apart(each)) },
-      { type: 'heading', text: 'Parameters' },
+      heading('Parameters'),
       ...parameterTables(models),
-      ...[publishedTotals(result)].filter(text => text !== '').map(text => ({ type: 'text', text }) as const),
-      { type: 'heading', text: 'What the figures say' },
-      ...discussion(result).map(text => ({ type: 'text', text }) as const),
-      { type: 'heading', text: 'Settings' },
+      ...[publishedTotals(result)].filter(words => words !== '').map(text),
+      heading('What the figures say'),
+      ...discussion(result).map(text),
+      heading('Settings'),
       { type: 'facts', facts: facts(result) },
-      { type: 'heading', text: 'Do it again' },
-      { type: 'text', text: howToRepeat(result) },
+      heading('Do it again'),
+      text(howToRepeat(result)),
       runTable(models),
     ],
   };
@@ -119,16 +119,14 @@ function apart(each: StudyModel): Figure[] {
 }
 
 function figure(name: string, measure: Measure, title: string, series: readonly Series[]): Figure {
-  const chart: LineChart = {
+  const names = series.map(each => each.name);
+  return lineFigure(name, `${title} over the epochs: ${names.slice(0, -1).join(', ')} and ${names.at(-1)}`, {
     title,
     xLabel: 'epoch',
     yLabel: isLoss(measure) ? 'loss' : 'accuracy',
     series,
     ...(!isLoss(measure) && { unit: 'percent', isFromZero: false }),
-  };
-  const names = series.map(each => each.name);
-  const caption = `${title} over the epochs: ${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
-  return { name, caption, draw: look => lineChart(chart, look) };
+  });
 }
 
 function seriesOf({ epochs, runs }: StudyModel, measure: Measure, name: string): Series {
@@ -158,7 +156,7 @@ function parameterTables(models: readonly StudyModel[]): Block[] {
     const total = counts.reduce((sum, count) => sum + count, 0);
     return [
       // Markdown has no captions.
-      { type: 'heading', text: who, level: 3 },
+      heading(who, 3),
       {
         type: 'table',
         caption: `Parameters of ${who}`,
@@ -173,7 +171,7 @@ function parameterTables(models: readonly StudyModel[]): Block[] {
   });
   const note =
     'Kernels of convolutions are height x width x input x output, those of dense layers input x output.';
-  return [{ type: 'text', text: `${note} Layers without parameters are left out.` }, ...tables.flat()];
+  return [text(`${note} Layers without parameters are left out.`), ...tables.flat()];
 }
 
 function facts(result: StudyResult): [string, string][] {
@@ -222,6 +220,6 @@ function runTable(models: readonly StudyModel[]): Table {
   };
 }
 
-function capitalized(text: string): string {
-  return text[0].toUpperCase() + text.slice(1);
+function capitalized(words: string): string {
+  return words[0].toUpperCase() + words.slice(1);
 }
