@@ -11,6 +11,7 @@ import {
   type Measure,
   type StudyLayer,
   type StudyModel,
+  type StudyModelName,
   type StudyResult,
 } from './study-figures.js';
 import {
@@ -80,19 +81,25 @@ function howCompared({ seeds }: StudyResult): string {
     : `Here: means over ${seeds.length} seeds ± the sample standard deviation, compared before they are rounded.`;
 }
 
-/** Two rows a model, so that a phone has room for it. */
+const rowNames: Readonly<Record<StudyModelName, string>> = {
+  ...labels,
+  'lenet5-regularized': 'LeNet-5 reg.',
+};
+
+/** Two rows a model, and nothing longer than it must be: all columns are to be seen on a phone. */
 function comparisonTable({ models }: StudyResult, caption: string, columns: readonly Measure[]): Table {
   return {
     type: 'table',
     caption: `${caption}, at the end`,
-    head: ['model', 'study', ...columns.map(measure => measureWords[measure])],
-    textColumns: [0, 1],
+    head: ['model', ...columns.map(measure => `${measureWords[measure]}${isLoss(measure) ? '' : ' in %'}`)],
     rows: models.flatMap(each => {
       const { model } = each;
+      const here = columns.map(measure => showSummary(measure, finalOf(each)[measure]));
+      const there = columns.map(measure => show(measure, published[model][measure]));
       return [
-        [labels[model], 'here', ...columns.map(measure => showSummary(measure, finalOf(each)[measure]))],
-        [labels[model], 'published', ...columns.map(measure => show(measure, published[model][measure]))],
-      ];
+        [rowNames[model], ...here],
+        ['published', ...there],
+      ].map(row => row.map(cell => cell.replace(/ %$/, '')));
     }),
   };
 }
@@ -187,7 +194,7 @@ function facts(result: StudyResult): [string, string][] {
         ...(weightDecay > 0 ? [`weight decay ${weightDecay}`] : []),
         ...extra,
       ];
-      return [`${labels[model]} (${model})`, words.join(', ')];
+      return [labels[model], words.join(', ')];
     }),
     ['epochs', integer(epochs)],
     ['seeds', seedsText(result).replace(/^seeds? /, '')],
@@ -199,8 +206,8 @@ function facts(result: StudyResult): [string, string][] {
 
 function howToRepeat({ seeds }: StudyResult): string {
   return (
-    `The command lockstep study --seeds ${seeds.length} makes this study. Each of its runs is that of the command in its line, ` +
-    'which gives the hash there with any number of workers, on any machine that computes in this arithmetic.'
+    `The command lockstep study --seeds ${seeds.length} makes this study. Each of its runs is that of lockstep train with the ` +
+    'words of its line: the hash is the same with any number of workers, on any machine that computes in this arithmetic.'
   );
 }
 
@@ -208,13 +215,12 @@ function runTable(models: readonly StudyModel[]): Table {
   return {
     type: 'table',
     caption: 'Every run, at the end',
-    head: ['run', 'test loss', 'test accuracy', 'hash'],
-    textColumns: [0, 3],
+    head: ['lockstep train', 'hash', 'test loss', 'test accuracy'],
     rows: models.flatMap(({ runs }) =>
       runs.map(({ model, seed, epochs, hash }) => {
         const { testLoss, testAccuracy } = epochs.at(-1)!;
         const figures = [show('testLoss', testLoss), show('testAccuracy', testAccuracy)];
-        return [`lockstep train ${model} --seed ${seed}`, ...figures, hash];
+        return [`${model} --seed ${seed}`, hash, ...figures];
       }),
     ),
   };

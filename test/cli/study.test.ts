@@ -27,7 +27,7 @@ test('it prints the table and where the rest is; with --json the same as study.j
     ]);
     assert.ok(existsSync(join(cwd, 'digits', 'figures', 'mlp-loss.svg')));
     const text = readFileSync(join(cwd, 'digits', 'README.md'), 'utf8');
-    assert.match(text, new RegExp(`\\| lockstep train mlp --seed 2 \\| .* \\| ${hashOf('mlp', 2)} \\|\\n`));
+    assert.match(text, new RegExp(`\\| mlp --seed 2 \\| ${hashOf('mlp', 2)} \\| `));
 
     const json = await lockstep(['study', '--seeds', '2', '--out', 'digits', '--json'], { cwd });
     assert.deepEqual([json.code, json.stderr], [0, '']);
