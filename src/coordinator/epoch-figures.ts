@@ -31,7 +31,7 @@ const epochSchema = v.object({
   testAccuracy: accuracy,
 });
 
-const endSchema = v.object({ hash: v.string(), weightsSha256: v.string() });
+const endSchema = v.object({ type: v.literal('done'), hash: v.string(), weightsSha256: v.string() });
 
 /**
  * The epochs that a run has completed, in their order, by the metrics.jsonl in its folder; half a line at its end, of a
@@ -54,8 +54,10 @@ export function readEpochs(dir: string): EpochFigures[] {
 
 /** What the line at the end of a finished run says of its bits. @throws LOCKSTEP_FILE_DAMAGED as `readEpochs` */
 export function readEnd(dir: string): { readonly hash: string; readonly weightsSha256: string } {
-  const lines = Array.from(metricsIn(dir), ({ metric }) => metric);
-  const parsed = v.safeParse(endSchema, lines.at(-1));
-  if (lines.at(-1)?.type === 'done' && parsed.success) return parsed.output;
-  throw damaged(dir, 'metrics.jsonl', 'its last line is not that of the end');
+  let last: unknown;
+  for (const { metric } of metricsIn(dir)) last = metric;
+  const parsed = v.safeParse(endSchema, last);
+  if (!parsed.success) throw damaged(dir, 'metrics.jsonl', 'its last line is not that of the end');
+  const { hash, weightsSha256 } = parsed.output;
+  return { hash, weightsSha256 };
 }

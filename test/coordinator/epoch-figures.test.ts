@@ -60,7 +60,7 @@ test('a file that is missing is damaged', async () => {
 
 test('the end of a run is in its last line', async () => {
   assert.deepEqual(await read([step(1), epoch(1), done], readEnd), end);
-  const unfinished = [[], [step(1)], [done, step(5)], [step(1), 'no line']];
+  const unfinished = [[], [step(1)], [done, step(5)], [step(1), 'no line'], [epoch(1, end)]];
   for (const lines of unfinished) {
     await assert.rejects(read(lines, readEnd), { code: 'LOCKSTEP_FILE_DAMAGED' });
   }
