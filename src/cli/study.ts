@@ -78,19 +78,23 @@ function showBar(): Display {
     stream: process.stderr,
     barsize: 20,
     clearOnComplete: true,
+    // Steps of the models take unlike times: about as many updates as a run of each has.
+    etaBuffer: 100,
     // Nothing of the terminal is changed, so an interrupt leaves nothing to put back.
     linewrap: true,
     gracefulExit: false,
   });
-  let isStarted = false;
+  let shownStep: number | undefined;
   return {
     show({ done, runs, step, totalSteps, current }) {
       const told = {
         what: current ? `run ${done + 1}/${runs}: ${current.model}, seed ${current.seed}` : `${done}/${runs}`,
       };
-      if (isStarted) bar.update(step, told);
-      else bar.start(totalSteps, step, told);
-      isStarted = true;
+      if (shownStep === undefined) bar.start(totalSteps, step, told);
+      else if (step > shownStep) bar.update(step, told);
+      // A step that is no further would make the time that is left infinite.
+      else bar.update(told);
+      shownStep = step;
     },
     end: () => bar.stop(),
   };
