@@ -1,6 +1,6 @@
 // Documents: headings, text, tables, figures and pictures, as one HTML file that needs nothing beside it, or as Markdown.
 
-import type { Drawing } from './figure.js';
+import { lineChart, type Drawing, type LineChart } from './figure.js';
 
 export interface Table {
   readonly type: 'table';
@@ -12,8 +12,7 @@ export interface Table {
   readonly textColumns?: readonly number[];
 }
 
-export interface FigureBlock {
-  readonly type: 'figure';
+export interface Figure {
   /** Of its file, without the ending. */
   readonly name: string;
   readonly caption: string;
@@ -39,7 +38,7 @@ export type Block =
   | { readonly type: 'facts'; readonly facts: readonly (readonly [name: string, value: string])[] }
   | Table
   /** Stand side by side where there is room. */
-  | { readonly type: 'figures'; readonly figures: readonly FigureBlock[] }
+  | { readonly type: 'figures'; readonly figures: readonly Figure[] }
   | { readonly type: 'pictures'; readonly pictures: readonly Picture[] }
   /** Folded until somebody opens it. */
   | { readonly type: 'details'; readonly summary: string; readonly blocks: readonly Block[] };
@@ -49,4 +48,23 @@ export interface Document {
   /** One line below the title. */
   readonly subtitle: string;
   readonly blocks: readonly Block[];
+}
+
+/** Puts figures, whose names the document must tell apart, into a block. */
+export type Named = (figures: readonly Figure[]) => Block;
+
+export function heading(title: string, level: 2 | 3 = 2): Block {
+  return { type: 'heading', text: title, level };
+}
+
+export function text(content: string): Block {
+  return { type: 'text', text: content };
+}
+
+export function details(summary: string, blocks: readonly Block[]): Block {
+  return { type: 'details', summary, blocks };
+}
+
+export function lineFigure(name: string, caption: string, chart: LineChart, isWide = false): Figure {
+  return { name, caption, isWide, draw: look => lineChart(chart, look) };
 }
