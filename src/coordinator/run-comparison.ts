@@ -299,7 +299,7 @@ function describe({ metric }: Pick<Line, 'metric'>): string {
 }
 
 /** The whole lines of metrics.jsonl that tell of steps, epochs and the end, and those that are no lines of such a file. */
-function* metricsIn(dir: string): Generator<Line, undefined> {
+export function* metricsIn(dir: string): Generator<Line, undefined> {
   let number = 0;
   for (const text of wholeLines(dir, 'metrics.jsonl')) {
     number++;
