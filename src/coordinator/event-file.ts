@@ -57,6 +57,8 @@ const keptEventSchema = v.variant('type', [
     resumedStep: number(),
     workers: number(),
     engine: string(),
+    batch: number(),
+    stepsPerEpoch: number(),
   }),
   v.object({ type: v.literal('step'), ...common, imagesPerSecond: number() }),
   v.object({
@@ -94,6 +96,7 @@ const keptEventSchema = v.variant('type', [
 ]);
 
 export type KeptEvent = v.InferOutput<typeof keptEventSchema>;
+export type KeptEventOf<Type extends KeptEvent['type']> = Extract<KeptEvent, { type: Type }>;
 
 /** Open for one process at work in the run. */
 export class EventFile {

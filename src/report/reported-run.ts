@@ -113,7 +113,8 @@ export interface ReportedRun {
   readonly state: 'finished' | 'running' | 'interrupted';
   readonly step: number;
   readonly totalSteps: number;
-  readonly stepsPerEpoch: number;
+  /** Null where neither events nor settings nor a whole epoch tell it. */
+  readonly stepsPerEpoch: number | null;
   /** After `step`; null before the first. */
   readonly hash: string | null;
   readonly weightsSha256: string | null;

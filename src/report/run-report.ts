@@ -86,7 +86,11 @@ function summary(run: ReportedRun): (readonly [string, string])[] {
   const workedMs = sum(sessions.map(({ endMs }) => endMs));
   return [
     ['state', run.state],
-    ['steps', `${integer(run.step)} of ${integer(run.totalSteps)}, ${integer(run.stepsPerEpoch)} an epoch`],
+    [
+      'steps',
+      `${integer(run.step)} of ${integer(run.totalSteps)}` +
+        (run.stepsPerEpoch === null ? '' : `, ${integer(run.stepsPerEpoch)} an epoch`),
+    ],
     ['parameters', integer(run.parameters)],
     ...(typeof test === 'string'
       ? []

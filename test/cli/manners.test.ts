@@ -34,6 +34,7 @@ const calls: Record<string, string[]> = {
   eval: ['eval', 'kept'],
   export: ['export', 'kept', '--to', 'onnx'],
   predict: ['predict', 'kept', '0'],
+  report: ['report', 'kept'],
   runs: ['runs', '.'],
   verify: ['verify', 'kept'],
 };
@@ -42,7 +43,8 @@ const calls: Record<string, string[]> = {
 async function inFolderFor(name: string, work: (cwd: string) => Promise<void>): Promise<void> {
   await inTemporaryFolder(async cwd => {
     writeFileSync(join(cwd, 'runs'), 'a file');
-    if (['eval', 'export', 'predict', 'runs', 'verify'].includes(name)) await lockstep(calls.train, { cwd });
+    if (['eval', 'export', 'predict', 'report', 'runs', 'verify'].includes(name))
+      await lockstep(calls.train, { cwd });
     await work(cwd);
   });
 }
