@@ -68,15 +68,17 @@ export async function report(
   checkCall({ out: v.optional(path), workers: v.optional(workersSchema) }, dirs[0], options);
   const { out, workers, ...dataOptions } = options;
   // They are read first: what is no run is told before anything is written.
-  const held = dirs.map(dir => ({ dir: resolve(dir), config: readRunConfig(dir) }));
-  refuseRepeated(held.map(({ dir }) => dir));
-  const names = namesOf(held.map(({ dir }) => dir));
-  const file = resolve(out ?? join(held[0].dir, 'report.html'));
+  const configs = dirs.map(dir => readRunConfig(dir));
+  const paths = dirs.map(dir => resolve(dir));
+  refuseRepeated(paths);
+  const names = namesOf(paths);
+  const file = resolve(out ?? join(paths[0], 'report.html'));
   const part = openReport(file);
   try {
     const reported: ReportedRun[] = [];
-    for (const [index, { dir, config }] of held.entries()) {
-      reported.push(await gather(names[index], dir, config, dataOptions, workers));
+    for (const [index, config] of configs.entries()) {
+      const run = { name: names[index], dir: paths[index], config };
+      reported.push(await gatherRun(run, dataOptions, workers));
     }
     // The plotting library is loaded for nothing else.
     const [{ reportDocument }, { htmlPage }] = await Promise.all([
@@ -171,12 +173,11 @@ function beginningOf(file: string): string {
   }
 }
 
-async function gather(
-  name: string,
-  dir: string,
-  config: RunConfig,
+/** @throws what `report` does of a run */
+export async function gatherRun(
+  { name, dir, config }: { readonly name: string; readonly dir: string; readonly config: RunConfig },
   dataOptions: DataOptions,
-  workers: TrainSettings['workers'] | undefined,
+  workers?: TrainSettings['workers'],
 ): Promise<ReportedRun> {
   const { settings, model: spec, bits, totalSteps } = config;
   const { name: dataset, digest, shape, classes } = config.dataset;
