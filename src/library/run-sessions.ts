@@ -14,7 +14,7 @@ export interface RunSessions {
   readonly sessions: readonly Session[];
   /** Null where there are none. */
   readonly stepsPerEpoch: number | null;
-  /** What was too much to be kept, a sentence each. */
+  /** Of what was too much to be kept. */
   readonly warnings: readonly string[];
 }
 
@@ -28,12 +28,15 @@ export function sessionsOf(events: Iterable<KeptEvent>): RunSessions {
       ({ stepsPerEpoch } = event);
     } else found.at(-1)?.add(event);
   }
-  const warnings = found.flatMap(({ leftOut }, index) =>
-    leftOut === 0
-      ? []
-      : [`${plural(leftOut, 'event')} of session ${index + 1} are too many to be shown and left out.`],
-  );
-  return { sessions: found.map(builder => builder.session), stepsPerEpoch, warnings };
+  const leftOut = found.reduce((sum, builder) => sum + builder.leftOut, 0);
+  const warning =
+    `${plural(leftOut, 'event')} (joins, losses, late leases, changes of what nodes do) are too many to be shown; ` +
+    'the first of each session are.';
+  return {
+    sessions: found.map(builder => builder.session),
+    stepsPerEpoch,
+    warnings: leftOut > 0 ? [warning] : [],
+  };
 }
 
 class SessionBuilder {

@@ -188,5 +188,6 @@ test('of what is too much the first are kept, of each type, and the rest is coun
   assert.equal(sessions[0].marks.at(-1)!.type, 'node-lost');
   assert.equal(sessions[0].nodeStates.length, MOST_STATES);
   assert.equal(sessions[1].marks.length, 1);
-  assert.deepEqual(warnings, ['7 events of session 1 are too many to be shown and left out.']);
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0], /^7 events \(.*\) are too many to be shown; the first of each session are\.$/);
 });
