@@ -75,9 +75,9 @@ export function lineChart(chart: LineChart, look: Look = standalone): string {
   const isWide = look.width >= WIDE;
   const strokes = strokesOf(series, look);
   const legend = series.map(({ name, dashed = false }, index) => ({ name, color: strokes[index], dashed }));
-  const frame = new Frame(title, look, legend);
+  const frame = new Frame(title, look, series.length > 1 ? legend : []);
   return frame.draw(isWide ? 348 : 240, {
-    marginLeft: isWide ? 84 : 68,
+    marginLeft: isWide ? 84 : 80,
     x: {
       label: xLabel,
       inset: 12,

@@ -35,7 +35,7 @@ main { max-width: 1160px; margin: 0 auto; padding: 24px 16px 64px; }
 h1 { margin: 0; font-size: 1.75rem; line-height: 1.2; }
 h2 { margin: 3rem 0 0.5rem; padding-top: 0.75rem; border-top: 1px solid var(--line); font-size: 1.35rem; }
 h3 { margin: 2rem 0 0.5rem; font-size: 1.1rem; }
-h1, h2, h3, p, dd, td, th, figcaption { overflow-wrap: anywhere; }
+h1, h2, h3, p, dd, figcaption { overflow-wrap: anywhere; }
 p, figcaption { max-width: 46rem; }
 .subtitle { margin: 0.25rem 0 1.5rem; color: var(--quiet); }
 .warning { padding: 0.5rem 0.75rem; border-left: 4px solid var(--color-1); background: var(--shade); }
@@ -43,11 +43,13 @@ dl { display: grid; grid-template-columns: minmax(7rem, auto) 1fr; gap: 0.15rem 
 dt { color: var(--quiet); }
 dd { margin: 0; font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
+table { min-width: min(100%, 30rem); border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
 caption { padding: 0.25rem 0; color: var(--quiet); text-align: left; }
 th, td { padding: 0.25rem 0.5rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
 th { font-weight: 600; }
-.text { text-align: left; }
+td { white-space: nowrap; }
+.text { min-width: 7rem; text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.text:first-child { min-width: 0; white-space: nowrap; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(340px, 100%), 1fr)); gap: 24px; }
 figure { margin: 1rem 0; min-width: 0; max-width: 560px; }
 figure.wide { max-width: none; }
@@ -150,6 +152,9 @@ function renderFigure({ name, caption, draw, isWide = false }: Figure): string {
   return `<figure id="${escape(name)}"${isWide ? ' class="wide"' : ''}>${drawn}<figcaption>${escape(caption)}</figcaption></figure>`;
 }
 
+/** A number is not parted from its percent sign. */
 function escape(text: string): string {
-  return text.replaceAll(/[&<>"']/g, character => `&#${character.charCodeAt(0)};`);
+  return text
+    .replaceAll(/(?<=\d) %/g, '\u00a0%')
+    .replaceAll(/[&<>"']/g, character => `&#${character.charCodeAt(0)};`);
 }

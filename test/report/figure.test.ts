@@ -3,7 +3,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DOMParser } from 'linkedom';
-import { lineChart, type LineChart } from '#dist/report/figure.js';
+import {
+  dotChart,
+  lineChart,
+  matrixChart,
+  stackedBars,
+  standalone,
+  timeline,
+  type LineChart,
+  type Look,
+} from '#dist/report/figure.js';
 
 const chart: LineChart = {
   title: 'lenet5 & <friends>',
@@ -85,4 +94,78 @@ test('the axes have their labels, and a tick for every x', () => {
 
 test('the same input gives the same text', () => {
   assert.equal(lineChart(chart), lineChart(chart));
+});
+
+const evil = 'a & <b> "c"';
+const names = ['first', 'a name that is far too long for the place beside its row'];
+const others: Record<string, (look?: Look) => string> = {
+  dotChart: look =>
+    dotChart(
+      { title: evil, xLabel: evil, names, series: [{ name: evil, values: [0.5, null] }], unit: 'percent' },
+      look,
+    ),
+  stackedBars: look =>
+    stackedBars({ title: evil, xLabel: evil, names, parts: [{ name: evil, values: [1, 2] }] }, look),
+  matrixChart: look =>
+    matrixChart(
+      {
+        title: evil,
+        xLabel: evil,
+        yLabel: evil,
+        counts: [
+          [5, 0],
+          [1, 3],
+        ],
+      },
+      look,
+    ),
+  timeline: look =>
+    timeline(
+      {
+        title: evil,
+        xLabel: evil,
+        rows: [{ name: names[1], spans: [{ from: 0, to: 2 }], marks: [{ kind: 'lost', x: 1, text: evil }] }],
+        breaks: [1],
+        end: 2,
+      },
+      look,
+    ),
+};
+
+for (const [name, draw] of Object.entries(others)) {
+  test(`${name} is well-formed, alone and on a page, and has its title`, () => {
+    for (const look of [undefined, { ...standalone, foreground: 'var(--ink)', width: 420 }]) {
+      const text = draw(look);
+      assertWellFormed(text);
+      assert.equal(parse(text).documentElement.firstElementChild?.textContent, evil);
+      assert.doesNotMatch(text, /NaN|undefined|Infinity/);
+    }
+  });
+}
+
+test('names that do not fit are cut, others are not', () => {
+  const labels = [
+    ...parse(others['stackedBars']()).querySelectorAll('[aria-label="y-axis tick label"] text'),
+  ].map(({ textContent }) => textContent);
+  assert.equal(labels[0], 'first');
+  assert.match(labels[1], /^a name that is far too long.*…$/);
+});
+
+test('a matrix without mistakes can be drawn, and a large one without numbers', () => {
+  const right = matrixChart({
+    title: 't',
+    xLabel: 'x',
+    yLabel: 'y',
+    counts: [
+      [5, 0],
+      [0, 3],
+    ],
+  });
+  assert.doesNotMatch(right, /NaN|Infinity/);
+  const counts = Array.from({ length: 47 }, (_, row) =>
+    Array.from({ length: 47 }, (__, column) => row * column),
+  );
+  const large = parse(matrixChart({ title: 't', xLabel: 'x', yLabel: 'y', counts })).documentElement;
+  assert.equal(large.querySelectorAll('[aria-label=cell] rect').length, 46 * 46);
+  assert.equal(large.querySelectorAll('[aria-label=text]').length, 0);
 });

@@ -1,0 +1,260 @@
+// Reports: what a page says of a run follows from its numbers, and it stands alone.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseHTML } from 'linkedom';
+import { PNG } from 'pngjs';
+import { htmlPage } from '#dist/report/html.js';
+import type { ReportedRun } from '#dist/report/reported-run.js';
+import { reportDocument } from '#dist/report/run-report.js';
+import { marks, nodeA, someRun, someSession, someTest } from '../support/reported-run.js';
+
+function pageOf(...runs: ReportedRun[]) {
+  const text = htmlPage(reportDocument(runs));
+  const { document } = parseHTML(text);
+  return { text, document, words: document.querySelector('main')!.textContent.replaceAll('\u00a0', ' ') };
+}
+
+interface Element {
+  getAttribute(name: string): string | null;
+  querySelectorAll(selector: string): Iterable<Element & { readonly textContent: string }>;
+}
+
+/** The place of a shape: of a path or group that is moved, or of a rectangle. */
+function xOf(element: Element): number {
+  const moved = /^translate\(([-\d.]+)/.exec(element.getAttribute('transform') ?? '')?.[1];
+  return Number(moved ?? element.getAttribute('x'));
+}
+
+/** From pixels to seconds, by the ticks of the axis. */
+function secondsOf(svg: Element): (x: number) => number {
+  const ticks = [...svg.querySelectorAll('[aria-label="x-axis tick label"] text')];
+  const [first, last] = [ticks[0], ticks.at(-1)!].map(tick => ({
+    x: xOf(tick),
+    value: Number(tick.textContent.replaceAll(',', '')),
+  }));
+  const scale = (last.value - first.value) / (last.x - first.x);
+  return x => first.value + (x - first.x) * scale;
+}
+
+test('a page stands alone: nothing is loaded, nothing runs', () => {
+  const { text, document } = pageOf(someRun());
+  assert.doesNotMatch(text, /<script|<iframe|@import|url\(|\son\w+=/i);
+  const addresses = Array.from(text.matchAll(/(?:href|src)="([^"]*)"/g), ([, address]) => address);
+  assert.ok(addresses.length >= 2);
+  for (const address of addresses) assert.match(address, /^data:/);
+  assert.match(document.querySelector('meta[http-equiv]')!.getAttribute('content'), /^default-src 'none'; /);
+  assert.equal(pageOf(someRun()).text, text);
+});
+
+test('what others have written is text and no markup', () => {
+  const evil = '<img src=x onerror=alert(1)>';
+  const { text } = pageOf(
+    someRun({
+      name: evil,
+      model: evil,
+      runDir: evil,
+      warnings: [evil],
+      settings: [['model', evil]],
+      test: evil,
+      sessions: [
+        someSession({
+          message: evil,
+          end: 'error',
+          marks: marks.map(mark => ({ ...mark, name: evil, text: evil })),
+        }),
+      ],
+    }),
+    someRun(),
+  );
+  assert.doesNotMatch(text, /<img src=x/);
+  assert.match(text, /&lt;img|&#60;img/);
+});
+
+test('every figure has a name of its own and words, every picture says what it shows', () => {
+  const { document } = pageOf(someRun(), someRun({ name: 'small-2' }));
+  const ids = [...document.querySelectorAll('figure')].map(({ id }) => id);
+  assert.equal(new Set(ids).size, ids.length);
+  for (const svg of document.querySelectorAll('svg')) {
+    assert.equal(svg.getAttribute('role'), 'img');
+    assert.ok(svg.getAttribute('aria-label'));
+  }
+  for (const figure of document.querySelectorAll('figcaption')) assert.ok(figure.textContent);
+  const [picture] = document.querySelectorAll('img');
+  assert.equal(picture.getAttribute('alt'), 'Test image 17, a 2, taken for a 0');
+  const png = PNG.sync.read(Buffer.from(picture.getAttribute('src')!.split(',')[1], 'base64'));
+  const grays = [0, 255, 128, 7];
+  assert.deepEqual(
+    [...png.data],
+    grays.flatMap(gray => [gray, gray, gray, 255]),
+  );
+});
+
+for (const drawn of ['drawn-narrow', 'drawn-wide']) {
+  test(`the timeline has every mark at the time of its event, ${drawn}`, () => {
+    const { document } = pageOf(someRun());
+    const svg = document.querySelector(`#timeline .${drawn} svg`)!;
+    const toSeconds = secondsOf(svg);
+    const shown = [...svg.querySelectorAll('[aria-label=dot] > *')].map(shape => ({
+      seconds: toSeconds(xOf(shape)),
+      text: shape.querySelector('title')!.textContent,
+    }));
+    assert.equal(shown.length, marks.length);
+    for (const { timeMs, text } of marks) {
+      const mark = shown.find(other => other.text.endsWith(text))!;
+      assert.ok(Math.abs(mark.seconds * 1000 - timeMs) <= 0.01 * timeMs, `${text}: ${mark.seconds} s`);
+      assert.match(mark.text, new RegExp(`at ${(timeMs / 1000).toFixed(3)} s, after step`));
+    }
+  });
+}
+
+test('the timeline has a bar for each thread, and for a node while it was there', () => {
+  const { document } = pageOf(someRun());
+  const svg = document.querySelector('#timeline .drawn-wide svg')!;
+  const toSeconds = secondsOf(svg);
+  // The first group is of those who compute, the second of those who only are there.
+  const [solid, faint] = Array.from(svg.querySelectorAll('[aria-label=bar]'), (group: Element) =>
+    Array.from(group.querySelectorAll('rect'), bar => {
+      const from = xOf(bar);
+      const ends = [from, from + Number(bar.getAttribute('width'))];
+      return ends.map(x => Number(toSeconds(x).toFixed(1))).join('-');
+    }),
+  );
+  // Two threads; a node that joins, is active, gone, and back, where nothing more is told of it; one that is late for a while.
+  assert.deepEqual(solid, ['0-10', '0-10', '1-3', '1.7-3.3', '3.6-10']);
+  assert.deepEqual(faint, ['0.8-1', '4-10', '1.5-1.7', '3.3-3.6']);
+});
+
+test('a resumed run has its sessions one after another', () => {
+  const killed = someSession({ end: 'unknown', endMs: 5000, threads: [], nodes: [], lastStep: 700 });
+  const { document, words } = pageOf(someRun({ sessions: [killed, someSession({ resumedStep: 600 })] }));
+  const svg = document.querySelector('#timeline .drawn-wide svg')!;
+  const toSeconds = secondsOf(svg);
+  const lost = [...svg.querySelectorAll('[aria-label=dot] > *')]
+    .filter(shape => /it was killed/.test(shape.querySelector('title')!.textContent))
+    .map(shape => Number(toSeconds(xOf(shape)).toFixed(2)));
+  assert.deepEqual(lost, [2, 7]);
+  assert.match(
+    words,
+    /Session 1 began .* did steps 1 to 700 in 5\.0 s; it was killed, or is still at work\./,
+  );
+  assert.match(words, /Session 2 began .* did steps 601 to 1,000 in 10\.0 s; it ended with the run\./);
+  assert.match(words, /1 session was ended before threads told of their times\./);
+  assert.match(words, /15\.0 s in 2 sessions/);
+});
+
+test('the time of threads is told in shares that add up', () => {
+  const { words } = pageOf(someRun());
+  assert.match(
+    words,
+    /spent 60\.0 % computing, 10\.0 % waiting, 5\.0 % reducing, 5\.0 % updating, 20\.0 % other\./,
+  );
+});
+
+test('images/s are weighted by time', () => {
+  assert.match(pageOf(someRun()).words, /images\/s\s*20,000/);
+});
+
+test('what was computed is told of each thread and node', () => {
+  const { document } = pageOf(someRun());
+  const cells = [...document.querySelectorAll('table')].map(table =>
+    [...table.querySelectorAll('tbody tr')].map(row =>
+      [...row.children].map(({ textContent }) => textContent.replaceAll('\u00a0', ' ')),
+    ),
+  );
+  const has = (row: string[]): boolean => cells.some(rows => rows.some(other => other.join() === row.join()));
+  assert.ok(has(['0', '300', '60.0 %']));
+  assert.ok(has(['1', '200', '40.0 %']));
+  assert.ok(has(['attic (a1b2c3d4)', '4', '120,000', '2,000', '0.3 s', '1', '1', '30.0 MB', '60.0 MB']));
+  assert.ok(has(['node-lost', '1', '3.000 s', '600', 'attic (a1b2c3d4)', '<b>closed</b> & gone']));
+  assert.ok(has(['2', '10', '7', '70.00 %', '7', '100.00 %']));
+});
+
+test('without events, epochs or an evaluation the rest is shown, and what is missing is said', () => {
+  const { words, document } = pageOf(
+    someRun({
+      sessions: [],
+      epochs: [],
+      test: 'The data are gone.',
+      hash: null,
+      weightsSha256: null,
+      step: 0,
+      steps: [],
+    }),
+  );
+  assert.match(words, /There are no figures of the test set: The data are gone\./);
+  assert.match(words, /The folder keeps no events/);
+  assert.match(words, /0 of 1,000 steps/);
+  assert.equal(document.querySelectorAll('figure').length, 0);
+});
+
+test('several runs are compared: what differs, and whether their bits are the same', () => {
+  const other = someRun({
+    name: 'small-2',
+    settings: [
+      ['model', 'small'],
+      ['batch', '64'],
+      ['seed', '2'],
+    ],
+  });
+  const same = pageOf(someRun(), other);
+  assert.match(same.words, /All have the same hash/);
+  assert.match(same.words, /Settings that differ/);
+  const legends = [...same.document.querySelectorAll('#compared-test-loss .legend')];
+  assert.deepEqual(
+    legends.map(({ textContent }) => textContent),
+    ['small-1', 'small-2'],
+  );
+  const different = pageOf(someRun(), someRun({ name: 'small-2', hash: '0000000000000000' }));
+  assert.doesNotMatch(different.words, /All have the same hash/);
+  assert.match(different.words, /All settings are the same/);
+  // Equal hashes of other steps say nothing.
+  assert.doesNotMatch(pageOf(someRun(), someRun({ name: 'b', step: 999 })).words, /All have the same hash/);
+});
+
+test('nodes of one name are told apart', () => {
+  const twins = marks.map(mark => ({ ...mark, name: mark.name && 'twin' }));
+  const { document } = pageOf(someRun({ sessions: [someSession({ marks: twins })] }));
+  const labels = [
+    ...document.querySelectorAll('#timeline .drawn-wide [aria-label="y-axis tick label"] text'),
+  ].map(({ textContent }) => textContent);
+  assert.deepEqual(labels, ['thread 0', 'thread 1', `twin ${nodeA.slice(0, 4)}`, 'twin b777']);
+});
+
+test('seven runs with as much as there can be stay below 3 MB', () => {
+  const worst = Array.from({ length: 24 }, (_, index) => ({
+    ...someTest.worst[0],
+    index,
+    pixels: Uint8Array.from({ length: 784 }, (__, pixel) => (pixel * 7919 * (index + 1)) % 251),
+  }));
+  const full = someRun({
+    dataset: { ...someRun().dataset, shape: { height: 28, width: 28, channels: 1 } },
+    steps: Array.from({ length: 400 }, (_, index) => ({
+      step: index + 1,
+      loss: Math.abs(Math.sin(index)),
+      accuracy: 0.5,
+      learningRate: 0.001 * index,
+    })),
+    sessions: [
+      someSession({
+        marks: Array.from({ length: 2000 }, (_, index) => ({
+          ...marks[3],
+          timeMs: index * 5,
+          who: 'thread 1',
+        })),
+        rates: Array.from({ length: 300 }, (_, index) => ({
+          fromMs: index * 30,
+          toMs: index * 30 + 30,
+          imagesPerSecond: 50_000 * Math.abs(Math.cos(index)),
+        })),
+      }),
+    ],
+    test: { ...someTest, worst },
+  });
+  const { text, words } = pageOf(
+    ...Array.from({ length: 7 }, (_, index) => ({ ...full, name: `run ${index}` })),
+  );
+  assert.ok(Buffer.byteLength(text) < 3e6, `${Buffer.byteLength(text)} bytes`);
+  assert.match(words, /Of 2,000 marks about 500 are drawn\./);
+  assert.match(words, /the first 200 of 2,000/);
+});
