@@ -6,6 +6,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Argv, CommandModule, InferredOptionTypes } from 'yargs';
+import { MOST_RUNS } from '../library/report.js';
 import { presetNames } from '../shared/presets.js';
 import { jsonFlag } from './format.js';
 import { setupWhats } from './setup.js';
@@ -95,6 +96,7 @@ const positionalValues: Readonly<Record<string, readonly Values[]>> = {
   eval: [runFolders],
   predict: [runFolders, files],
   export: [runFolders],
+  report: Array.from({ length: MOST_RUNS }, () => runFolders),
   runs: [files],
   verify: [runFolders],
   setup: [() => setupWhats],

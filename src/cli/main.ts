@@ -17,6 +17,7 @@ import { exportCommand, exportFlags } from './export.js';
 import { columnsOr } from './format.js';
 import { modelCommand, modelFlags } from './model.js';
 import { predictCommand, predictFlags } from './predict.js';
+import { reportCommand, reportFlags } from './report.js';
 import { runsCommand, runsFlags } from './runs.js';
 import { setupCommand, setupFlags } from './setup.js';
 import { studyCommand, studyFlags } from './study.js';
@@ -43,6 +44,7 @@ const flagsOf: CommandFlags = {
   eval: evalFlags,
   predict: predictFlags,
   export: exportFlags,
+  report: reportFlags,
   runs: runsFlags,
   verify: verifyFlags,
   study: studyFlags,
@@ -88,6 +90,7 @@ async function obey(): Promise<void> {
     .command(evalCommand)
     .command(predictCommand)
     .command(exportCommand)
+    .command(reportCommand)
     .command(runsCommand)
     .command(verifyCommand)
     .command(studyCommand)
@@ -125,13 +128,14 @@ function report(error: unknown): number {
   return usageCodes.has(error.code) ? exitCodes.usage : exitCodes.failed;
 }
 
-/** `bench` takes lists: of a flag given twice, yargs would silently keep the second. */
+/** `bench` and `report` take lists: of a flag given twice, yargs would silently keep the second, or both. */
 function refuseRepeatedFlags(): void {
-  if (argv[0] !== 'bench') return;
+  if (argv[0] !== 'bench' && argv[0] !== 'report') return;
   const given = argv.map(argument => /^--([a-z-]+)/.exec(argument)?.[1]).filter(name => name !== undefined);
   const twice = given.find((name, index) => given.indexOf(name) < index);
   if (twice === undefined) return;
-  const advice = ['workers', 'batch', 'leaf'].includes(twice) ? `write --${twice} 1,2` : 'give it once';
+  const isList = argv[0] === 'bench' && ['workers', 'batch', 'leaf'].includes(twice);
+  const advice = isList ? `write --${twice} 1,2` : 'give it once';
   throw new LockstepError('LOCKSTEP_USAGE', `Flag --${twice} is given twice: ${advice}.`);
 }
 

@@ -1,22 +1,10 @@
 // What a run's metrics tell of its epochs.
 
 import * as v from 'valibot';
+import type { EpochFigures } from '../shared/metrics.js';
 import { wholeNumber } from '../shared/settings.js';
 import { metricsIn } from './run-comparison.js';
 import { damaged } from './stored-run.js';
-
-/** Both sets, evaluated with the weights at the epoch's end. */
-export interface EpochFigures {
-  /** From 1. */
-  readonly epoch: number;
-  /** Updates done at its end. */
-  readonly step: number;
-  /** Means over the set, in nats. */
-  readonly trainLoss: number;
-  readonly trainAccuracy: number;
-  readonly testLoss: number;
-  readonly testAccuracy: number;
-}
 
 const loss = v.pipe(v.number(), v.finite());
 const accuracy = v.pipe(v.number(), v.minValue(0), v.maxValue(1));

@@ -1,12 +1,12 @@
 // What a run folder holds, beside a run that is computed again: it takes the folder's place in the run loop, and compares
 // what the loop would write with what is there. It changes nothing.
 
-import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { StringDecoder } from 'node:string_decoder';
 import * as v from 'valibot';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { canonicalJson } from '../shared/hash.js';
+import { wholeLines } from './lines.js';
 import { CHECKPOINTS_DIR, stepOf } from './run-folder.js';
 import type { RunRecord } from './run.js';
 import { decodeSafetensors, tensorBytes } from './safetensors.js';
@@ -322,25 +322,6 @@ function parseObject(text: string): Readonly<Record<string, unknown>> | undefine
     return v.parse(lineSchema, JSON.parse(text));
   } catch {
     return undefined;
-  }
-}
-
-/** Read in pieces, since the file of a long run exceeds what a string can hold. */
-function* wholeLines(dir: string, name: string): Generator<string> {
-  const piece = Buffer.alloc(1_048_576);
-  const decoder = new StringDecoder('utf8');
-  let rest = '';
-  const descriptor = reading(dir, name, path => openSync(path, 'r'));
-  try {
-    for (;;) {
-      const length = readSync(descriptor, piece);
-      if (length === 0) return;
-      const lines = (rest + decoder.write(piece.subarray(0, length))).split('\n');
-      rest = lines.pop()!;
-      yield* lines;
-    }
-  } finally {
-    closeSync(descriptor);
   }
 }
 

@@ -1,5 +1,5 @@
-// The folder of a run: config.json, metrics.jsonl, hashes.txt, checkpoints/ and weights.safetensors; where the run began
-// with the weights of a file, initial-weights.safetensors.
+// The folder of a run: config.json, metrics.jsonl, hashes.txt, events.jsonl, checkpoints/ and weights.safetensors; where the
+// run began with the weights of a file, initial-weights.safetensors.
 //
 // A file that must be whole is written under another name, synced and renamed. metrics.jsonl and hashes.txt grow; they
 // are synced before every checkpoint, so what a checkpoint follows from is always there, and what lies behind it
@@ -23,10 +23,12 @@ import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { integer } from '../shared/format.js';
+import type { RunEvent } from '../shared/events.js';
 import { formatHash } from '../shared/hash.js';
 import type { Job } from '../shared/settings.js';
 import { beginning, decodeCheckpoint, type TrainingState } from './checkpoint.js';
 import { freeBytesOf, makeFolder, syncFolder } from './disk.js';
+import { EventFile, EVENTS_FILE } from './event-file.js';
 import { lockFolder } from './folder-lock.js';
 import { HASH_LINE_BYTES, requireRun } from './stored-run.js';
 
@@ -40,7 +42,9 @@ export class RunFolder {
   readonly dir: string;
   readonly #metrics: number;
   readonly #hashes: number;
+  readonly #events: EventFile;
   readonly #unlock: () => void;
+  #isClosed = false;
   /** It was made for this run. */
   readonly #isMade: boolean;
 
@@ -53,6 +57,7 @@ export class RunFolder {
     try {
       makeFolder(join(dir, CHECKPOINTS_DIR));
       for (const name of ['metrics.jsonl', 'hashes.txt']) opened.push(openSync(join(dir, name), 'a'));
+      this.#events = new EventFile(dir);
     } catch (error) {
       for (const descriptor of opened) closeSync(descriptor);
       unlock();
@@ -177,6 +182,11 @@ export class RunFolder {
     this.#append(this.#hashes, hashes.map(hash => `${hash}\n`).join(''));
   }
 
+  /** Appends to events.jsonl what is to be kept there. Never throws, and does nothing once the folder is closed. */
+  recordEvent(event: RunEvent): void {
+    this.#events.record(event);
+  }
+
   /** Keeps a checkpoint, and of the older ones the newest. Gives its name in the folder. */
   async saveCheckpoint(step: number, file: Uint8Array): Promise<string> {
     const name = `step-${String(step).padStart(9, '0')}.safetensors`;
@@ -208,10 +218,15 @@ export class RunFolder {
     explain(this.dir, () => replaceFile(join(this.dir, 'weights.safetensors'), file));
   }
 
+  /** May be called again, also after `abandon`. */
   close(): void {
+    // The second time the lock may be that of somebody else.
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     try {
       closeSync(this.#metrics);
       closeSync(this.#hashes);
+      this.#events.close();
     } finally {
       this.#unlock();
     }
@@ -225,6 +240,7 @@ export class RunFolder {
       INITIAL_WEIGHTS_FILE,
       'metrics.jsonl',
       'hashes.txt',
+      EVENTS_FILE,
       CHECKPOINTS_DIR,
     ]) {
       rmSync(join(this.dir, name), { recursive: true, force: true });

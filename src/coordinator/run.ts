@@ -172,11 +172,11 @@ function stepFigures({ bits, stepsPerEpoch }: Job, step: number, result: StepRes
 function interrupted(
   { reason }: AbortSignal,
   step: number,
-  { job: { totalSteps }, folder: { dir }, resumeFlags = [], emit, nodeReports }: RunParts,
+  { job: { totalSteps }, node, folder: { dir }, resumeFlags = [], emit, nodeReports }: RunParts,
 ): LockstepError {
   const resume = ['lockstep train --resume', ...[dir, ...resumeFlags].map(forShell)].join(' ');
   const nodes = nodeReports && { nodes: nodeReports() };
-  emit({ type: 'interrupted', runDir: dir, resume, ...nodes }, step);
+  emit({ type: 'interrupted', runDir: dir, resume, threads: node.reports(), ...nodes }, step);
   const saved = `after step ${step} of ${totalSteps}, which is saved. Go on with: ${resume}`;
   return reason instanceof LockstepError
     ? new LockstepError(reason.code, `${reason.message} The run ended ${saved}`)

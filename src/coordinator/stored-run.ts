@@ -85,9 +85,15 @@ export interface RunProgress {
   readonly hash: string | null;
   /** Of the last evaluation; null before the first. */
   readonly testAccuracy: number | null;
+  /** Of the weights of a finished run; of others null. */
+  readonly weightsSha256: string | null;
 }
 
-const metricSchema = v.object({ type: v.string(), testAccuracy: v.optional(v.number()) });
+const metricSchema = v.object({
+  type: v.string(),
+  testAccuracy: v.optional(v.number()),
+  weightsSha256: v.optional(v.string()),
+});
 
 /** @throws LOCKSTEP_FILE_DAMAGED if metrics.jsonl or hashes.txt are not as a run writes them */
 export function readProgress(dir: string): RunProgress {
@@ -103,11 +109,14 @@ export function readProgress(dir: string): RunProgress {
     const isDone = lastLine?.startsWith('{"type":"done"');
     return [lastLine, isDone ? lastLine : lastLineWith(descriptor, size, '{"type":"epoch"')] as const;
   });
+  const end = last === undefined ? undefined : parseMetric(dir, last);
+  const isEnded = end?.type === 'done';
   return {
-    isFinished: last !== undefined && parseMetric(dir, last).type === 'done',
+    isFinished: isEnded,
     step,
     hash: step > 0 ? line.trimEnd() : null,
     testAccuracy: (evaluated === undefined ? undefined : parseMetric(dir, evaluated).testAccuracy) ?? null,
+    weightsSha256: (isEnded ? end.weightsSha256 : undefined) ?? null,
   };
 }
 

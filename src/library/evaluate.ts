@@ -10,6 +10,7 @@ import {
   type ConfusedPair,
   type Confusion,
 } from '../shared/confusion.js';
+import type { Dataset } from '../shared/dataset.js';
 import { workersSchema, type TrainSettings } from '../shared/settings.js';
 import { predictedClass } from '../shared/softmax.js';
 import {
@@ -18,6 +19,7 @@ import {
   openRun,
   openRunData,
   type DataOptions,
+  type TrainedRun,
   type WeightsSource,
 } from './trained.js';
 
@@ -49,21 +51,40 @@ export async function evaluate(runDir: string, options: EvaluateOptions = {}): P
   checkCall({ workers: v.optional(workersSchema) }, runDir, options);
   const { workers, ...dataOptions } = options;
   const run = openRun(runDir);
-  const { name, digest, classes, test } = openRunData(run, dataOptions);
+  const dataset = openRunData(run, dataOptions);
+  const { figures } = await testFigures(run, dataset, workers);
+  return {
+    ...run.source,
+    dataset: dataset.name,
+    isOwnData: dataset.digest === run.config.dataset.digest,
+    ...figures,
+    warnings: run.warnings,
+  };
+}
+
+/** Of a test set. */
+export type TestFigures = Pick<
+  Evaluation,
+  'samples' | 'loss' | 'accuracy' | 'classes' | 'confusion' | 'confusedPairs'
+>;
+
+/** The figures, and what they follow from: `classes` logits of each sample, and its predicted class. */
+export async function testFigures(
+  run: TrainedRun,
+  { classes, test }: Dataset,
+  workers: TrainSettings['workers'] | undefined,
+): Promise<{ figures: TestFigures; logits: Float32Array; predicted: Uint8Array }> {
   const { logits, ...sums } = await evaluateWith(run, test, workers);
   const predicted = Uint8Array.from(test.labels, (_, sample) =>
     predictedClass(logits.subarray(sample * classes, (sample + 1) * classes)),
   );
   const confusion = confusionOf(test.labels, predicted, classes);
-  return {
-    ...run.source,
-    dataset: name,
-    isOwnData: digest === run.config.dataset.digest,
+  const figures = {
     samples: sums.samples,
     ...means(sums),
     classes: classResults(confusion),
     confusion,
     confusedPairs: confusedPairs(confusion),
-    warnings: run.warnings,
   };
+  return { figures, logits, predicted };
 }

@@ -18,6 +18,7 @@ export {
 export { evaluate, type EvaluateOptions, type Evaluation } from './evaluate.js';
 export { exportRun, type ExportFormat, type ExportOptions, type ExportResult } from './export.js';
 export { predict, type Prediction, type PredictOptions, type Preparation } from './predict.js';
+export { report, type ReportOptions, type ReportResult } from './report.js';
 export { listRuns, type DamagedRun, type RunSummary } from './runs.js';
 export type { DataOptions, WeightsSource } from './trained.js';
 export { describeModel, type LayerDescription, type ModelDescription } from './describe.js';

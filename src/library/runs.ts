@@ -62,13 +62,26 @@ function foldersIn(dir: string): string[] {
 function describe(dir: string): RunSummary | DamagedRun {
   try {
     const { model, dataset, totalSteps } = readRunConfig(dir);
-    const { isFinished, ...progress } = readProgress(dir);
-    const state = isLocked(dir) ? 'running' : isFinished ? 'finished' : 'interrupted';
-    return { dir: resolve(dir), state, model: model.name, dataset: dataset.name, totalSteps, ...progress };
+    const { isFinished, step, testAccuracy, hash } = readProgress(dir);
+    return {
+      dir: resolve(dir),
+      state: stateOf(dir, isFinished),
+      model: model.name,
+      dataset: dataset.name,
+      step,
+      totalSteps,
+      testAccuracy,
+      hash,
+    };
   } catch (error) {
     if (!(error instanceof LockstepError)) throw error;
     return { dir: resolve(dir), state: 'damaged', problem: error.message };
   }
+}
+
+export function stateOf(dir: string, isFinished: boolean): RunSummary['state'] {
+  if (isLocked(dir)) return 'running';
+  return isFinished ? 'finished' : 'interrupted';
 }
 
 /** When the newest of what a run writes to was written. */

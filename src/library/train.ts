@@ -15,10 +15,10 @@ import { RunFolder } from '../coordinator/run-folder.js';
 import type { TensorValues } from '../coordinator/safetensors.js';
 import { isFinished, readRunConfig, runConfig } from '../coordinator/stored-run.js';
 import { initialWeightsIn } from '../coordinator/stored-weights.js';
-import { systemClock } from '../shared/clock.js';
+import { systemClock, wallClockTime } from '../shared/clock.js';
 import { emptyClasses, type Dataset, type DatasetContent } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
-import type { RunEventBody } from '../shared/events.js';
+import type { RunEvent, RunEventBody } from '../shared/events.js';
 import { parseFault, type Fault } from '../shared/faults.js';
 import { plural } from '../shared/format.js';
 import {
@@ -66,19 +66,28 @@ export function train(options: TrainOptions = {}): Training {
   const { signal: callerSignal, ...rest } = options;
   return startTraining(async (tell, signal) => {
     const startMs = systemClock.nowMs();
+    const startedAt = wallClockTime();
+    let folder: RunFolder | undefined;
     let lastStep = 0;
-    const emit = (event: RunEventBody, step = lastStep): void => {
+    const emit = (body: RunEventBody, step = lastStep): void => {
       lastStep = step;
-      tell({ ...event, step, timeMs: systemClock.nowMs() - startMs });
+      const event: RunEvent = { ...body, step, timeMs: systemClock.nowMs() - startMs };
+      folder?.recordEvent(event);
+      tell(event);
     };
     try {
-      const { result, weights } = await trainJob(rest, { startMs, emit, signal });
+      const task = takeUp(rest);
+      ({ folder } = task.begun);
+      const { result, weights } = await trainTask(task, { startMs, startedAt, emit, signal });
       emit({ type: 'done', ...result }, result.steps);
       return { ...result, weights: namedWeights(weights) };
     } catch (error) {
       const code = error instanceof LockstepError ? error.code : 'LOCKSTEP_INTERNAL';
       if (code !== 'LOCKSTEP_INTERRUPTED') emit({ type: 'error', code, message: messageOf(error) });
       throw error;
+    } finally {
+      // Behind the last event, which it keeps, and before the promise settles: then the folder is free.
+      folder?.close();
     }
   }, callerSignal);
 }
@@ -89,25 +98,40 @@ function namedWeights(tensors: readonly TensorValues[]): Weights {
 
 interface Watcher {
   readonly startMs: number;
+  readonly startedAt: string;
   readonly signal: AbortSignal;
   readonly emit: (event: RunEventBody, step?: number) => void;
 }
 
-async function trainJob(
-  { inject, resume, dataset: content, ...options }: Omit<TrainOptions, 'signal'>,
-  watcher: Watcher,
-): Promise<RunOutcome> {
-  const { emit } = watcher;
+/** What is to be done, checked; its folder is open. */
+interface Task {
+  readonly begun: Begun;
+  readonly chosen: Chosen;
+  /** How it was to listen. */
+  readonly given: ListenSettings;
+  readonly fault: Fault | undefined;
+  readonly isResumed: boolean;
+  /** What was wrong with checkpoints, a sentence each. */
+  readonly damaged: readonly string[];
+}
+
+function takeUp({ inject, resume, dataset: content, ...options }: Omit<TrainOptions, 'signal'>): Task {
   const fault = inject === undefined ? undefined : parseFault(inject);
   if (resume !== undefined && typeof resume !== 'string') {
     throw new LockstepError('LOCKSTEP_BAD_SETTING', `Setting resume is ${String(resume)}, expected a path.`);
   }
   const { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, audit, ...settings } = options;
   const given = { listen, advertise, minNodes, patience, keyFile, joinFile, insecure, audit };
-  const listening = resolveListening(given);
-  const chosen = { settings, content, listening };
+  const chosen = { settings, content, listening: resolveListening(given) };
   const damaged: string[] = [];
   const begun = resume === undefined ? begin(chosen) : goOn(resume, chosen, message => damaged.push(message));
+  return { begun, chosen, given, fault, isResumed: resume !== undefined, damaged };
+}
+
+async function trainTask(task: Task, watcher: Watcher): Promise<RunOutcome> {
+  const { begun, chosen, given, isResumed } = task;
+  const { emit } = watcher;
+  const { listening } = chosen;
   const { folder, job } = begun;
   // Where nobody is left to compute, the run ends as if it were interrupted, with this reason.
   const giveUp = new AbortController();
@@ -116,14 +140,14 @@ async function trainJob(
   let open: OpenCluster | undefined;
   try {
     const isMixed = job.settings.mixed === true;
-    if (isMixed && audit !== undefined && audit > 0) {
+    if (isMixed && given.audit !== undefined && given.audit > 0) {
       throw new LockstepError(
         'LOCKSTEP_BAD_SETTING',
         'Setting audit compares the sums of nodes, which differ where arithmetics are mixed: leave out mixed or audit.',
       );
     }
     const plans = await plansOf(job);
-    own = await startNode(begun, settings, fault, damaged, emit, plans);
+    own = await startNode(task, watcher, plans);
     const door = listening ?? (plans.length > 0 ? privateListening() : undefined);
     if (door) {
       // Runs that do not listen start without the network.
@@ -135,7 +159,7 @@ async function trainJob(
         listening: isMixed ? { ...door, audit: 0 } : door,
         isMixed,
         runDir: folder.dir,
-        isResumed: resume !== undefined,
+        isResumed,
         own,
         clock,
         signal,
@@ -146,18 +170,12 @@ async function trainJob(
     }
     const { reason } = giveUp.signal;
     // What no process can compute is no run to go on with.
-    if (
-      resume === undefined &&
-      open &&
-      reason instanceof LockstepError &&
-      reason.code !== 'LOCKSTEP_NO_NODES'
-    ) {
+    if (!isResumed && open && reason instanceof LockstepError && reason.code !== 'LOCKSTEP_NO_NODES') {
       await open.close(false);
       throw reason;
     }
   } catch (error) {
-    if (resume === undefined) folder.abandon();
-    else folder.close();
+    if (!isResumed) folder.abandon();
     throw error;
   }
   let isDone = false;
@@ -179,7 +197,6 @@ async function trainJob(
     return { result: { ...result, ...nodes }, weights };
   } finally {
     await (open ? open.close(isDone) : own.close());
-    folder.close();
   }
 }
 
@@ -216,11 +233,8 @@ function ownProcesses(plans: readonly ProcessPlan[], emit: Watcher['emit']): Own
 
 /** Says what is to be done, and starts the threads that will do it. */
 async function startNode(
-  begun: Begun,
-  chosen: Partial<TrainSettings>,
-  fault: Fault | undefined,
-  damaged: readonly string[],
-  emit: Watcher['emit'],
+  { begun, chosen, fault, damaged }: Task,
+  { startedAt, emit }: Watcher,
   plans: readonly ProcessPlan[],
 ): Promise<LocalNode> {
   const { job, dataset, folder, from } = begun;
@@ -230,8 +244,8 @@ async function startNode(
   const threads = isElsewhere ? 0 : workers;
   const computing = isElsewhere ? plans.length : threads;
   folder.checkSpace(checkpointBytes(job));
-  emit({ type: 'start', ...describeStart(begun, computing) }, from.step);
-  for (const message of [...damaged, ...warnings(chosen, begun, { threads, computing }, fault)]) {
+  emit({ type: 'start', startedAt, ...describeStart(begun, computing) }, from.step);
+  for (const message of [...damaged, ...warnings(chosen.settings, begun, { threads, computing }, fault)]) {
     emit({ type: 'warning', message });
   }
   return createPool({

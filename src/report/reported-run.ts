@@ -2,25 +2,8 @@
 
 import type { ClassResult, ConfusedPair, Confusion } from '../shared/confusion.js';
 import type { NodeReport, ThreadReport } from '../shared/events.js';
+import type { EpochFigures, StepMeans } from '../shared/metrics.js';
 import type { Shape } from '../shared/shape.js';
-
-/** Means over consecutive steps, so that a long run has no more of them than a figure can show. */
-export interface StepMeans {
-  /** The last of them, counted from 1. */
-  readonly step: number;
-  readonly loss: number;
-  readonly accuracy: number;
-  readonly learningRate: number;
-}
-
-export interface EpochFigures {
-  readonly epoch: number;
-  readonly step: number;
-  readonly trainLoss: number;
-  readonly trainAccuracy: number;
-  readonly testLoss: number;
-  readonly testAccuracy: number;
-}
 
 /** Something that happened, at the `timeMs` of its event. */
 export interface Mark {
@@ -113,7 +96,8 @@ export interface ReportedRun {
   readonly state: 'finished' | 'running' | 'interrupted';
   readonly step: number;
   readonly totalSteps: number;
-  readonly stepsPerEpoch: number;
+  /** Null where neither events nor settings nor a whole epoch tell it. */
+  readonly stepsPerEpoch: number | null;
   /** After `step`; null before the first. */
   readonly hash: string | null;
   readonly weightsSha256: string | null;

@@ -2,6 +2,7 @@
 
 import type { ClassResult, ConfusedPair } from '../shared/confusion.js';
 import { integer, percent, plural } from '../shared/format.js';
+import type { EpochFigures } from '../shared/metrics.js';
 import { formatShape, type Shape } from '../shared/shape.js';
 import { comparison } from './compared-runs.js';
 import {
@@ -16,7 +17,7 @@ import {
 } from './document.js';
 import { dotChart, matrixChart, type Series } from './figure.js';
 import { pictureAddress } from './picture.js';
-import type { EpochFigures, ReportedRun, WorstDigit } from './reported-run.js';
+import type { ReportedRun, WorstDigit } from './reported-run.js';
 import { imagesPerSecond, seconds, stepTime, sum, throughput } from './run-time.js';
 import { work } from './run-timeline.js';
 
@@ -86,7 +87,11 @@ function summary(run: ReportedRun): (readonly [string, string])[] {
   const workedMs = sum(sessions.map(({ endMs }) => endMs));
   return [
     ['state', run.state],
-    ['steps', `${integer(run.step)} of ${integer(run.totalSteps)}, ${integer(run.stepsPerEpoch)} an epoch`],
+    [
+      'steps',
+      `${integer(run.step)} of ${integer(run.totalSteps)}` +
+        (run.stepsPerEpoch === null ? '' : `, ${integer(run.stepsPerEpoch)} an epoch`),
+    ],
     ['parameters', integer(run.parameters)],
     ...(typeof test === 'string'
       ? []

@@ -1,6 +1,6 @@
 // The figures of a study: what each run has at the end of each epoch, and means and spreads of them over the seeds.
 
-import type { EpochFigures } from './reported-run.js';
+import type { EpochFigures } from '../shared/metrics.js';
 
 /** The models that are compared, by their presets. */
 export const studyModels = ['lenet5', 'mlp', 'lenet5-regularized'] as const;

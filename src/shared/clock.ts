@@ -22,6 +22,11 @@ export const systemClock: Clock = {
   },
 };
 
+/** What the clock on the wall shows: ISO 8601, UTC. It may be set back and forth, so nothing is computed from it. */
+export function wallClockTime(): string {
+  return new Date().toISOString();
+}
+
 /** Calls `action` once input that has arrived is read: timers that are late are called before it. */
 export function afterInput(action: () => void): void {
   setImmediate(action);

@@ -59,6 +59,8 @@ export interface NodeReport {
 export type RunEventBody =
   | {
       readonly type: 'start';
+      /** What the clock on the wall showed when the run began, at `timeMs` 0: ISO 8601, UTC. */
+      readonly startedAt: string;
       readonly model: string;
       readonly parameters: number;
       readonly dataset: string;
@@ -112,6 +114,8 @@ export type RunEventBody =
   | {
       /** Ended by a signal, or by the caller; the run can be resumed. */
       readonly type: 'interrupted';
+      /** As in `done`. */
+      readonly threads: readonly ThreadReport[];
       /** As in `done`, where it listened. */
       readonly nodes?: readonly NodeReport[];
       readonly runDir: string;

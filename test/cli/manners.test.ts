@@ -35,6 +35,7 @@ const calls: Record<string, string[]> = {
   eval: ['eval', 'kept'],
   export: ['export', 'kept', '--to', 'onnx'],
   predict: ['predict', 'kept', '0'],
+  report: ['report', 'kept'],
   runs: ['runs', '.'],
   verify: ['verify', 'kept'],
   study: ['study', '--seeds', '1'],
@@ -44,7 +45,8 @@ const calls: Record<string, string[]> = {
 async function inFolderFor(name: string, work: (cwd: string) => Promise<void>): Promise<void> {
   await inTemporaryFolder(async cwd => {
     writeFileSync(join(cwd, 'runs'), 'a file');
-    if (['eval', 'export', 'predict', 'runs', 'verify'].includes(name)) await lockstep(calls.train, { cwd });
+    if (['eval', 'export', 'predict', 'report', 'runs', 'verify'].includes(name))
+      await lockstep(calls.train, { cwd });
     // Its runs are finished: nothing is trained.
     if (name === 'study') writeRuns(join(cwd, 'study'), [1], goodFigures);
     await work(cwd);

@@ -114,6 +114,7 @@ test('an epoch event has running and measured figures, and the run folder keeps 
     assert.deepEqual(readdirSync(dir).toSorted(), [
       'checkpoints',
       'config.json',
+      'events.jsonl',
       'hashes.txt',
       'metrics.jsonl',
       'weights.safetensors',

@@ -32,7 +32,7 @@ function create(t: TestContext, dir: string, config: unknown = {}): RunFolder {
   return folder;
 }
 
-const open = ['checkpoints', 'config.json', 'hashes.txt'];
+const open = ['checkpoints', 'config.json', 'events.jsonl', 'hashes.txt'];
 
 test('a folder is made with all its parents, for any that does not exist or is empty', t => {
   const dir = temporary(t);

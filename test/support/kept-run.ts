@@ -11,7 +11,15 @@ export interface KeptRun {
   readonly weights: Buffer;
 }
 
-const different = new Set(['seconds', 'timeMs', 'imagesPerSecond', 'threads', 'workers', 'runDir']);
+const different = new Set([
+  'seconds',
+  'timeMs',
+  'startedAt',
+  'imagesPerSecond',
+  'threads',
+  'workers',
+  'runDir',
+]);
 
 /** An event or a line of metrics.jsonl without what differs between equal runs. */
 export function withoutTimes(line: object): object {

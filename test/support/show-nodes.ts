@@ -8,6 +8,7 @@ const common = { step: 0, timeMs: 0 };
 const start: RunEvent = {
   ...common,
   type: 'start',
+  startedAt: '2026-01-02T03:04:05.678Z',
   model: 'mlp',
   parameters: 15_910,
   dataset: 'mnist',

@@ -2,7 +2,7 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { EpochFigures } from '#dist/coordinator/epoch-figures.js';
+import type { EpochFigures } from '#dist/shared/metrics.js';
 import { loadMnist } from '#dist/coordinator/mnist.js';
 import { runConfig } from '#dist/coordinator/stored-run.js';
 import { describeModel } from '#dist/library/index.js';
