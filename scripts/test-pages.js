@@ -16,6 +16,8 @@ const main = join(dirname(fileURLToPath(import.meta.url)), '..', 'dist', 'cli', 
 const MOST_BYTES = 3e6;
 /** Of the time of an event. */
 const TOLERANCE = 0.01;
+/** The kinds of marks whose place is compared. */
+const kinds = { 'thread-lost': 'lost', 'node-lost': 'lost', 'node-joined': 'joined' };
 const looks = [400, 1400].flatMap(width => ['light', 'dark'].map(scheme => ({ width, scheme })));
 
 const [kept] = process.argv.slice(2);
@@ -172,9 +174,6 @@ function readTimelines() {
     }));
   });
 }
-
-/** The kinds of marks whose place is compared. */
-const kinds = { 'thread-lost': 'lost', 'node-lost': 'lost', 'node-joined': 'joined' };
 
 function compareTimes(timelines, runs, fail) {
   if (timelines.length !== runs.length) fail(`has ${timelines.length} timelines`);

@@ -62,7 +62,7 @@ const LEGEND_ROW_HEIGHT = 20;
 const AXIS_HEIGHT = 52;
 /** Narrower figures are for phones, or stand side by side. */
 const WIDE = 600;
-/** Of the values of x, if there are no more than these, each has its tick. */
+/** Of the values of x, if they are whole and no more than these, each has its tick. */
 const MOST_TICKS = 12;
 const NARROW_TICKS = 6;
 /** Of a letter of the labels, on average. */
@@ -81,7 +81,8 @@ export function lineChart(chart: LineChart, look: Look = standalone): string {
     x: {
       label: xLabel,
       inset: 12,
-      ...(xs.length <= (isWide ? MOST_TICKS : NARROW_TICKS) && { ticks: xs, tickFormat: String }),
+      ...(xs.every(Number.isInteger) &&
+        xs.length <= (isWide ? MOST_TICKS : NARROW_TICKS) && { ticks: xs, tickFormat: String }),
     },
     y: { label: yLabel, grid: true, zero: isFromZero, nice: true, ...tickFormat(unit) },
     marks: [
