@@ -57,7 +57,7 @@ async function makePages(dir) {
 async function trainWithLosses(out, dir) {
   const joinFile = join(dir, 'join');
   const listen = ['--listen', '127.0.0.1:0', '--join-file', joinFile];
-  const faults = { LOCKSTEP_INJECT: 'exit:thread=1,step=400,phase=update' };
+  const faults = { LOCKSTEP_INJECT: 'exit:thread=0,step=400,phase=update' };
   const agents = [];
   const startAgent = name => {
     const agent = spawn(process.execPath, [main, 'worker', '--workers', '1', '--name', name], {
@@ -67,7 +67,7 @@ async function trainWithLosses(out, dir) {
     agents.push(agent);
   };
   try {
-    const first = startRun(['lenet5', '--epochs', '3', '--workers', '2', ...listen, '--out', out], faults);
+    const first = startRun(['lenet5', '--epochs', '3', '--workers', '1', ...listen, '--out', out], faults);
     let isAgentKilled = false;
     for await (const event of first.events) {
       if (event.type === 'listening') for (const name of ['attic', 'cellar']) startAgent(name);
@@ -141,6 +141,14 @@ function measure() {
   for (const svg of document.querySelectorAll('svg')) {
     const box = svg.getBoundingClientRect();
     if (box.width === 0) continue;
+    for (const axis of svg.querySelectorAll('[aria-label$="axis tick label"]')) {
+      const labels = [...axis.querySelectorAll('text')].map(label => label.getBoundingClientRect());
+      const isTouched = labels.some((label, index) => {
+        const next = labels[index + 1];
+        return next && next.left < label.right && next.top < label.bottom && label.top < next.bottom;
+      });
+      if (isTouched) cut.push(`labels of "${svg.getAttribute('aria-label')}", one by the next`);
+    }
     for (const text of svg.querySelectorAll('text')) {
       const { left, right, top, bottom } = text.getBoundingClientRect();
       if (left < box.left - 1 || right > box.right + 1 || top < box.top - 1 || bottom > box.bottom + 1)

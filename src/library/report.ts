@@ -81,11 +81,8 @@ export async function report(
       reported.push(await gatherRun(run, dataOptions, workers));
     }
     // The plotting library is loaded for nothing else.
-    const [{ reportDocument }, { htmlPage }] = await Promise.all([
-      import('../report/run-report.js'),
-      import('../report/html.js'),
-    ]);
-    const html = htmlPage(reportDocument(reported));
+    const { reportPage } = await import('../report/run-report.js');
+    const html = reportPage(reported);
     writing(file, () => replaceFile(file, html));
     return {
       path: file,

@@ -3,10 +3,11 @@
 import { integer, percent } from '../shared/format.js';
 import { heading, lineFigure, text, type Block, type Figure } from './document.js';
 import { dotChart, type Series } from './figure.js';
+import { evenly, MOST_MARKED, type Page } from './part.js';
 import type { ReportedRun } from './reported-run.js';
 import { imagesPerSecond, rateSeries } from './run-time.js';
 
-export function comparison(runs: readonly ReportedRun[]): Block[] {
+export function comparison(runs: readonly ReportedRun[], page: Page): Block[] {
   const [first] = runs;
   const isSame =
     first.hash !== null && runs.every(({ hash, step }) => hash === first.hash && step === first.step);
@@ -14,14 +15,22 @@ export function comparison(runs: readonly ReportedRun[]): Block[] {
   const different = names.filter(name => new Set(runs.map(run => valueOf(run, name))).size > 1);
   const tested = runs.flatMap(({ name, test }) => (typeof test === 'string' ? [] : [{ name, test }]));
   const classes = Math.max(0, ...tested.map(({ test }) => test.classes.length));
+  const most = page.most(400);
+  const isPlain = runs.some(({ epochs }) => epochs.length > MOST_MARKED);
   const perEpoch = (key: 'testLoss' | 'testAccuracy' | 'trainLoss' | 'trainAccuracy'): Series[] =>
     runs.map(({ name, epochs }) => ({
       name,
-      points: epochs.map(figures => ({ x: figures.epoch, y: figures[key] })),
+      points: evenly(epochs, most).map(figures => ({ x: figures.epoch, y: figures[key] })),
     }));
-  const accuracies = { xLabel: 'epoch', yLabel: 'recognized', unit: 'percent', isFromZero: false } as const;
-  const losses = { xLabel: 'epoch', yLabel: 'cross-entropy, nats' };
-  const rates = runs.map(({ name, sessions }) => rateSeries(name, sessions));
+  const accuracies = {
+    isPlain,
+    xLabel: 'epoch',
+    yLabel: 'recognized',
+    unit: 'percent',
+    isFromZero: false,
+  } as const;
+  const losses = { isPlain, xLabel: 'epoch', yLabel: 'cross-entropy, nats' };
+  const rates = runs.map(({ name, sessions }) => rateSeries(name, sessions, page));
   return [
     heading('Beside each other'),
     {
@@ -56,76 +65,68 @@ export function comparison(runs: readonly ReportedRun[]): Block[] {
           },
         ]
       : [text('All settings are the same.')]),
-    {
-      type: 'figures',
-      figures: [
-        lineFigure('compared-test-accuracy', 'Share of the test set that is recognized.', {
+    page.figures(
+      [
+        lineFigure('test-accuracy', 'Share of the test set that is recognized.', {
           title: 'Test accuracy',
           ...accuracies,
           series: perEpoch('testAccuracy'),
         }),
-        lineFigure('compared-test-loss', 'Mean loss over the test set.', {
+        lineFigure('test-loss', 'Mean loss over the test set.', {
           title: 'Test loss',
           ...losses,
           series: perEpoch('testLoss'),
         }),
-        lineFigure('compared-train-accuracy', 'Share of the training set that is recognized.', {
+        lineFigure('train-accuracy', 'Share of the training set that is recognized.', {
           title: 'Training accuracy',
           ...accuracies,
           series: perEpoch('trainAccuracy'),
         }),
-        lineFigure('compared-train-loss', 'Mean loss over the training set.', {
+        lineFigure('train-loss', 'Mean loss over the training set.', {
           title: 'Training loss',
           ...losses,
           series: perEpoch('trainLoss'),
         }),
       ].filter(() => runs.some(({ epochs }) => epochs.length > 0)),
-    },
-    {
-      type: 'figures',
-      figures: [
-        ...(rates.some(({ points }) => points.length > 0)
-          ? [
-              lineFigure(
-                'compared-throughput',
-                'Training images a second, over the time at work of each run.',
-                {
-                  title: 'Throughput',
-                  xLabel: 'seconds at work',
-                  yLabel: 'images/s',
-                  isPlain: true,
-                  series: rates,
-                },
-              ),
-            ]
-          : []),
-        ...(tested.length > 0
-          ? [
-              {
-                name: 'compared-classes',
-                caption: "Share of each class's test images that is recognized.",
-                draw: (look: Parameters<Figure['draw']>[0]) =>
-                  dotChart(
-                    {
-                      title: 'Accuracy of each class',
-                      xLabel: 'recognized',
-                      names: Array.from({ length: classes }, (_, index) => String(index)),
-                      series: tested.map(({ name, test }) => ({
-                        name,
-                        values: Array.from(
-                          { length: classes },
-                          (_, index) => test.classes[index]?.recall ?? null,
-                        ),
-                      })),
-                      unit: 'percent',
-                    },
-                    look,
-                  ),
-              },
-            ]
-          : []),
-      ],
-    },
+    ),
+    page.figures([
+      ...(rates.some(({ points }) => points.length > 0)
+        ? [
+            lineFigure('throughput', 'Training images a second, over the time at work of each run.', {
+              title: 'Throughput',
+              xLabel: 'seconds at work',
+              yLabel: 'images/s',
+              isPlain: true,
+              series: rates,
+            }),
+          ]
+        : []),
+      ...(tested.length > 0
+        ? [
+            {
+              name: 'classes',
+              caption: "Share of each class's test images that is recognized.",
+              draw: (look: Parameters<Figure['draw']>[0]) =>
+                dotChart(
+                  {
+                    title: 'Accuracy of each class',
+                    xLabel: 'recognized',
+                    names: Array.from({ length: classes }, (_, index) => String(index)),
+                    series: tested.map(({ name, test }) => ({
+                      name,
+                      values: Array.from(
+                        { length: classes },
+                        (_, index) => test.classes[index]?.recall ?? null,
+                      ),
+                    })),
+                    unit: 'percent',
+                  },
+                  look,
+                ),
+            },
+          ]
+        : []),
+    ]),
   ];
 }
 

@@ -50,9 +50,6 @@ export interface Document {
   readonly blocks: readonly Block[];
 }
 
-/** Puts figures, whose names the document must tell apart, into a block. */
-export type Named = (figures: readonly Figure[]) => Block;
-
 export function heading(title: string, level: 2 | 3 = 2): Block {
   return { type: 'heading', text: title, level };
 }

@@ -134,7 +134,7 @@ export function dotChart({ title, xLabel, names, series, unit }: DotChart, look:
   const labels = labelsOf(names, look);
   return frame.draw(names.length * 22, {
     marginLeft: labels.width,
-    x: { label: xLabel, grid: true, nice: true, inset: 12, ticks: NARROW_TICKS, ...tickFormat(unit) },
+    x: { label: xLabel, grid: true, nice: true, inset: 12, ticks: 4, ...tickFormat(unit) },
     y: { label: null, domain: names, type: 'point', padding: 0.5, tickFormat: labels.text },
     marks: [
       Plot.ruleY(names, { strokeOpacity: 0.15 }),

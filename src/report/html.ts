@@ -42,9 +42,9 @@ p, figcaption { max-width: 46rem; }
 dl { display: grid; grid-template-columns: minmax(7rem, auto) 1fr; gap: 0.15rem 1rem; margin: 1rem 0; }
 dt { color: var(--quiet); }
 dd { margin: 0; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; margin: 1rem 0; }
-table { min-width: min(100%, 30rem); border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
-caption { padding: 0.25rem 0; color: var(--quiet); text-align: left; }
+.scroll { overflow-x: auto; margin: 0.25rem 0 1rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
+.caption { margin: 1rem 0 0; color: var(--quiet); font-size: 0.9rem; }
 th, td { padding: 0.25rem 0.5rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
 th { font-weight: 600; }
 td { white-space: nowrap; }
@@ -136,8 +136,9 @@ function renderTable({ caption, head, rows, textColumns = [0] }: Table): string 
     return `<tr>${cells.join('')}</tr>`;
   });
   // It may be wider than a phone: then it scrolls by itself, with the keyboard too.
-  return `<div class="scroll" role="region" aria-label="${escape(caption)}" tabindex="0">
-<table><caption>${escape(caption)}</caption>
+  return `<p class="caption" aria-hidden="true">${escape(caption)}</p>
+<div class="scroll" role="region" aria-label="${escape(caption)}" tabindex="0">
+<table aria-label="${escape(caption)}">
 <thead><tr>${heads.join('')}</tr></thead>
 <tbody>
 ${lines.join('\n')}

@@ -1,6 +1,6 @@
 // The report of one run or several: what it shows, as a document.
 
-import type { ClassResult, ConfusedPair } from '../shared/confusion.js';
+import type { ClassResult, ConfusedPair, Confusion } from '../shared/confusion.js';
 import { integer, percent, plural } from '../shared/format.js';
 import type { EpochFigures } from '../shared/metrics.js';
 import { formatShape, type Shape } from '../shared/shape.js';
@@ -13,29 +13,51 @@ import {
   type Block,
   type Document,
   type Figure,
-  type Named,
+  type Picture,
 } from './document.js';
 import { dotChart, matrixChart, type Series } from './figure.js';
+import { htmlPage } from './html.js';
+import { evenly, MOST_MARKED, pageOf, shownOf, type Page } from './part.js';
 import { pictureAddress } from './picture.js';
 import type { ReportedRun, WorstDigit } from './reported-run.js';
 import { imagesPerSecond, seconds, stepTime, sum, throughput } from './run-time.js';
 import { work } from './run-timeline.js';
 
-/** One run in full, or several: first beside each other, then each in full. */
-export function reportDocument(runs: readonly ReportedRun[]): Document {
+/** Pages stay below 3 MB. */
+const MOST_BYTES = 2_900_000;
+
+/**
+ * One run in full, or several: first beside each other, then each in full. Runs may have any number of nodes, losses,
+ * epochs and classes; where a page would be too large, it is made again with half of all that.
+ */
+export function reportPage(runs: readonly ReportedRun[]): string {
+  let detail = 1;
+  let page = htmlPage(reportDocument(runs, detail));
+  while (Buffer.byteLength(page) > MOST_BYTES && detail > 0.001) {
+    detail /= 2;
+    page = htmlPage(reportDocument(runs, detail));
+  }
+  return page;
+}
+
+function reportDocument(runs: readonly ReportedRun[], detail: number): Document {
   if (runs.length === 1) {
     const [run] = runs;
-    return { title: titleOf(run), subtitle: describeState(run), blocks: sections(run, '', 2) };
+    return {
+      title: titleOf(run),
+      subtitle: describeState(run),
+      blocks: sections(run, pageOf('', detail), 2),
+    };
   }
   return {
     title: `${runs.length} runs`,
     subtitle: runs.map(({ name }) => name).join(', '),
     blocks: [
-      ...comparison(runs),
+      ...comparison(runs, pageOf('compared-', detail)),
       ...runs.flatMap((run, index) => [
         heading(`${run.name}: ${titleOf(run)}`),
         text(describeState(run)),
-        ...sections(run, `run-${index + 1}-`, 3),
+        ...sections(run, pageOf(`run-${index + 1}-`, detail / runs.length), 3),
       ]),
     ],
   };
@@ -53,22 +75,17 @@ function describeState({ state, step, totalSteps, hash }: ReportedRun): string {
   return `${state}, ${extent}${hash === null ? '' : `, hash ${hash}`}`;
 }
 
-/** `prefix` makes the names of figures unique in the document. */
-function sections(run: ReportedRun, prefix: string, level: 2 | 3): Block[] {
-  const named = (figures: readonly Figure[]): Block => ({
-    type: 'figures',
-    figures: figures.map(({ name, ...rest }) => ({ name: `${prefix}${name}`, ...rest })),
-  });
+function sections(run: ReportedRun, page: Page, level: 2 | 3): Block[] {
   const part = (title: string, blocks: readonly Block[]): Block[] =>
     blocks.length > 0 ? [heading(title, level), ...blocks] : [];
   return [
-    ...run.warnings.map((warning): Block => ({ type: 'warning', text: warning })),
+    ...run.warnings.slice(0, page.most(20)).map((warning): Block => ({ type: 'warning', text: warning })),
     { type: 'facts', facts: summary(run) },
-    ...part('Curves', curves(run, named)),
-    ...part('The test set', testSet(run, named)),
-    ...part('Throughput', throughput(run, named)),
-    ...part('Where step time went', stepTime(run, named)),
-    ...part('Who did the work', work(run, named)),
+    ...part('Curves', curves(run, page)),
+    ...part('The test set', testSet(run, page)),
+    ...part('Throughput', throughput(run, page)),
+    ...part('Where step time went', stepTime(run, page)),
+    ...part('Who did the work', work(run, page)),
     ...part('Settings', [
       { type: 'facts', facts: run.settings },
       text(
@@ -117,7 +134,10 @@ function summary(run: ReportedRun): (readonly [string, string])[] {
   ];
 }
 
-function curves({ epochs, steps }: ReportedRun, named: Named): Block[] {
+function curves(run: ReportedRun, page: Page): Block[] {
+  const epochs = evenly(run.epochs, page.most(400));
+  const steps = evenly(run.steps, page.most(400));
+  const isPlain = epochs.length > MOST_MARKED;
   const figures: Figure[] = [];
   if (epochs.length > 0) {
     figures.push(
@@ -125,6 +145,7 @@ function curves({ epochs, steps }: ReportedRun, named: Named): Block[] {
         title: 'Loss',
         xLabel: 'epoch',
         yLabel: 'cross-entropy, nats',
+        isPlain,
         series: byEpoch(epochs, { training: 'trainLoss', test: 'testLoss' }),
       }),
       lineFigure('accuracy', 'Share of each set that is recognized, with the same weights.', {
@@ -133,6 +154,7 @@ function curves({ epochs, steps }: ReportedRun, named: Named): Block[] {
         yLabel: 'recognized',
         unit: 'percent',
         isFromZero: false,
+        isPlain,
         series: byEpoch(epochs, { training: 'trainAccuracy', test: 'testAccuracy' }),
       }),
     );
@@ -167,8 +189,8 @@ function curves({ epochs, steps }: ReportedRun, named: Named): Block[] {
   }
   if (figures.length === 0) return [];
   return [
-    named(figures),
-    ...(epochs.length > 0 ? [details('The epochs in numbers', [epochTable(epochs)])] : []),
+    page.figures(figures),
+    ...(epochs.length > 0 ? [details('The epochs in numbers', [epochTable(run.epochs, page)])] : []),
   ];
 }
 
@@ -182,10 +204,11 @@ function byEpoch(
   }));
 }
 
-function epochTable(epochs: readonly EpochFigures[]): Block {
+function epochTable(all: readonly EpochFigures[], { most }: Page): Block {
+  const epochs = evenly(all, most(100));
   return {
     type: 'table',
-    caption: 'Means over the training and the test set at the end of each epoch',
+    caption: `Means over the training and the test set at the end of each epoch${shownOf(epochs.length, all.length, '')}`,
     head: ['epoch', 'training loss', 'training accuracy', 'test loss', 'test accuracy'],
     rows: epochs.map(({ epoch, trainLoss, trainAccuracy, testLoss, testAccuracy }) => [
       String(epoch),
@@ -200,9 +223,11 @@ function epochTable(epochs: readonly EpochFigures[]): Block {
 /** Of confused pairs, as many are named. */
 const PAIRS_NAMED = 5;
 
-function testSet({ test, dataset }: ReportedRun, named: Named): Block[] {
+function testSet({ test, dataset }: ReportedRun, page: Page): Block[] {
   if (typeof test === 'string') return [text(`There are no figures of the test set: ${test}`)];
   const { samples, accuracy, loss, step, classes, confusion, confusedPairs, worst } = test;
+  const mostPairs = page.most(2000);
+  const shown = pictures(worst, dataset.shape, page.most(PICTURE_BYTES));
   const wrong = sum(confusedPairs.map(pair => pair.samples));
   const pairs = confusedPairs
     .slice(0, PAIRS_NAMED)
@@ -213,7 +238,7 @@ function testSet({ test, dataset }: ReportedRun, named: Named): Block[] {
         `and ${integer(wrong)} are not; the loss is ${loss.toFixed(4)}.` +
         (pairs.length > 0 ? ` Most often taken were ${pairs.join(', ')}.` : ''),
     ),
-    named([
+    page.figures([
       {
         name: 'classes',
         caption: "Share of each class's test images that is recognized.",
@@ -231,16 +256,24 @@ function testSet({ test, dataset }: ReportedRun, named: Named): Block[] {
       },
       {
         name: 'confusion',
-        caption: 'How often each class was taken for which: those recognized on the diagonal.',
+        caption: `How often each class was taken for which: those recognized on the diagonal${shownOf(mostPairs, confusedPairs.length, 'beside it the most frequent, ')}.`,
         draw: look =>
-          matrixChart({ title: 'Confusion', xLabel: 'taken for', yLabel: 'class', counts: confusion }, look),
+          matrixChart(
+            {
+              title: 'Confusion',
+              xLabel: 'taken for',
+              yLabel: 'class',
+              counts: withMost(confusion, confusedPairs, mostPairs),
+            },
+            look,
+          ),
       },
     ]),
     details('The classes in numbers', [classTable(classes), pairTable(confusedPairs)]),
-    ...(worst.length > 0
+    ...(shown.length > 0
       ? [
-          text(`The ${plural(worst.length, 'test image')} with the largest loss, the largest first:`),
-          pictures(worst, dataset.shape),
+          text(`The ${plural(shown.length, 'test image')} with the largest loss, the largest first:`),
+          { type: 'pictures' as const, pictures: shown },
         ]
       : []),
   ];
@@ -277,19 +310,37 @@ function pairTable(pairs: readonly ConfusedPair[]): Block {
   };
 }
 
-function pictures(worst: readonly WorstDigit[], shape: Shape): Block {
-  return {
-    type: 'pictures',
-    pictures: worst.map(({ index, label, predicted, ofLabel, ofPredicted, loss, pixels }) => ({
-      source: pictureAddress(shape, pixels),
+/** The matrix without what was confused least. */
+function withMost(confusion: Confusion, pairs: readonly ConfusedPair[], most: number): Confusion {
+  if (pairs.length <= most) return confusion;
+  const kept = confusion.map((row, label) =>
+    row.map((count, predicted) => (label === predicted ? count : 0)),
+  );
+  for (const { label, predicted, samples } of pairs.slice(0, most)) kept[label][predicted] = samples;
+  return kept;
+}
+
+/** Of all pictures together; MNIST's take far less. */
+const PICTURE_BYTES = 600_000;
+
+function pictures(worst: readonly WorstDigit[], shape: Shape, mostBytes: number): Picture[] {
+  const shown: Picture[] = [];
+  let sizeBytes = 0;
+  for (const { index, label, predicted, ofLabel, ofPredicted, loss, pixels } of worst) {
+    const source = pictureAddress(shape, pixels);
+    sizeBytes += source.length;
+    if (sizeBytes > mostBytes) break;
+    shown.push({
+      source,
       description: `Test image ${index}, a ${label}, taken for a ${predicted}`,
       lines: [
         `${label}: ${percent(ofLabel, 1)}`,
         ...(predicted === label ? [] : [`taken for ${predicted}: ${percent(ofPredicted, 1)}`]),
         `loss ${loss.toFixed(2)}, image ${index}`,
       ],
-    })),
-  };
+    });
+  }
+  return shown;
 }
 
 function share(value: number | null): string {

@@ -1,15 +1,16 @@
 // The part of a report on speed: images a second over time, and where the time of the threads went.
 
 import { percent, plural } from '../shared/format.js';
-import { details, lineFigure, text, type Block, type Named } from './document.js';
+import { details, lineFigure, text, type Block } from './document.js';
 import { stackedBars, type Series } from './figure.js';
+import { evenly, shownOf, type Page } from './part.js';
 import type { ReportedRun, Session } from './reported-run.js';
 
 export const noEvents = 'The folder keeps no events (events.jsonl), so it is not known what happened when.';
 
-export function throughput({ sessions }: ReportedRun, named: Named): Block[] {
+export function throughput({ sessions }: ReportedRun, page: Page): Block[] {
   if (sessions.length === 0) return [text(noEvents)];
-  const series = [rateSeries('images/s', sessions)];
+  const series = [rateSeries('images/s', sessions, page)];
   if (series[0].points.length === 0) return [];
   const figure = lineFigure(
     'throughput',
@@ -17,20 +18,28 @@ export function throughput({ sessions }: ReportedRun, named: Named): Block[] {
     { title: 'Throughput', xLabel: timeLabel(sessions), yLabel: 'images/s', isPlain: true, series },
     true,
   );
-  return [named([figure])];
+  return [page.figures([figure])];
 }
 
-export function rateSeries(name: string, sessions: readonly Session[]): Series {
+export function rateSeries(name: string, sessions: readonly Session[], { most }: Page): Series {
   const offsets = offsetsMs(sessions);
   return {
     name,
-    points: sessions.flatMap(({ rates }, index) =>
-      rates.map(({ fromMs, toMs, imagesPerSecond: y }) => ({
-        x: (offsets[index] + (fromMs + toMs) / 2) / 1000,
-        y,
-      })),
+    points: evenly(
+      sessions.flatMap(({ rates }, index) =>
+        rates.map(({ fromMs, toMs, imagesPerSecond: y }) => ({
+          x: (offsets[index] + (fromMs + toMs) / 2) / 1000,
+          y,
+        })),
+      ),
+      most(600),
     ),
   };
+}
+
+/** Of the coordinator's process; those of TensorFlow's processes are nodes, which join. */
+export function threadsOf({ engine, workers }: Session): number {
+  return engine === 'tensorflow' ? 0 : workers;
 }
 
 export function timeLabel({ length }: readonly Session[]): string {
@@ -61,13 +70,13 @@ const timeParts = {
   updating: 'updateMs',
 } as const;
 
-export function stepTime({ sessions }: ReportedRun, named: Named): Block[] {
+export function stepTime({ sessions }: ReportedRun, page: Page): Block[] {
   const told = sessions.filter(({ threads }) => threads.length > 0);
-  const untold = sessions.filter(({ workers, threads }) => workers > 0 && threads.length === 0).length;
+  const untold = sessions.filter(session => threadsOf(session) > 0 && session.threads.length === 0).length;
   const notTold =
     untold === 0
       ? ''
-      : ` ${plural(untold, 'session was', 'sessions were')} ended before threads told of their times.`;
+      : ` Of ${plural(untold, 'session')} it is not known: ${untold === 1 ? 'it was killed, or is' : 'they were killed, or are'} still at work.`;
   if (told.length === 0) return notTold === '' ? [] : [text(notTold.trimStart())];
   const indices = [...new Set(told.flatMap(({ threads }) => threads.map(({ thread }) => thread)))].toSorted(
     (a, b) => a - b,
@@ -82,9 +91,10 @@ export function stepTime({ sessions }: ReportedRun, named: Named): Block[] {
     );
     return { totalMs, shares: [...parts, Math.max(0, 1 - sum(parts))] };
   });
+  const shown = rows.slice(0, page.most(64));
   const names = [...Object.keys(timeParts), 'other'];
   const means = names.map((_, part) => sum(rows.map(({ shares }) => shares[part])) / rows.length);
-  const labels = indices.map(index => `thread ${index}`);
+  const labels = indices.slice(0, shown.length).map(index => `thread ${index}`);
   return [
     text(
       `The threads spent ${names.map((name, part) => `${percent(means[part], 1)} ${name}`).join(', ')}.${notTold} ` +
@@ -92,10 +102,10 @@ export function stepTime({ sessions }: ReportedRun, named: Named): Block[] {
         'others computed; reducing adds the sums of all threads, and updating changes the weights, each thread its slice. ' +
         'Other is starting, reading data, saving, and the time between spans of steps, when the main thread looks up.',
     ),
-    named([
+    page.figures([
       {
         name: 'step-time',
-        caption: 'Shares of the time that each thread was there.',
+        caption: `Shares of the time that each thread was there${shownOf(shown.length, rows.length, 'threads: ')}.`,
         isWide: true,
         draw: look =>
           stackedBars(
@@ -103,7 +113,7 @@ export function stepTime({ sessions }: ReportedRun, named: Named): Block[] {
               title: 'Where the time went',
               xLabel: 'of the time',
               names: labels,
-              parts: names.map((name, part) => ({ name, values: rows.map(({ shares }) => shares[part]) })),
+              parts: names.map((name, part) => ({ name, values: shown.map(({ shares }) => shares[part]) })),
               unit: 'percent',
             },
             look,
@@ -113,9 +123,9 @@ export function stepTime({ sessions }: ReportedRun, named: Named): Block[] {
     details('The threads in numbers', [
       {
         type: 'table',
-        caption: 'Shares of the time that each thread was there',
+        caption: `Shares of the time that each thread was there${shownOf(shown.length, rows.length, 'threads: ')}`,
         head: ['thread', 'time', ...names],
-        rows: rows.map(({ totalMs, shares }, row) =>
+        rows: shown.map(({ totalMs, shares }, row) =>
           [String(indices[row]), seconds(totalMs)].concat(shares.map(value => percent(value, 1))),
         ),
       },

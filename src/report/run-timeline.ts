@@ -2,15 +2,11 @@
 
 import type { NodeReport } from '../shared/events.js';
 import { integer, percent, plural } from '../shared/format.js';
-import { details, text, type Block, type Named } from './document.js';
+import { details, text, type Block } from './document.js';
 import { timeline, type TimelineRow } from './figure.js';
+import { evenly, shownOf, type Page } from './part.js';
 import type { Mark, ReportedRun, Session } from './reported-run.js';
-import { noEvents, offsetsMs, seconds, sum, timeLabel } from './run-time.js';
-
-/** Rows of a timeline, and marks on it; more could not be told apart. */
-const ROWS_DRAWN = 40;
-const MARKS_DRAWN = 500;
-const EVENTS_LISTED = 200;
+import { noEvents, offsetsMs, seconds, sum, threadsOf, timeLabel } from './run-time.js';
 
 const markKindOf = {
   'thread-lost': 'lost',
@@ -26,31 +22,33 @@ interface PlacedMark extends Mark {
   readonly x: number;
 }
 
-export function work(run: ReportedRun, named: Named): Block[] {
+export function work(run: ReportedRun, page: Page): Block[] {
   const { sessions } = run;
   if (sessions.length === 0) return [text(noEvents)];
   const offsets = offsetsMs(sessions);
   const marks = sessions.flatMap((session, index) =>
     session.marks.map(mark => placed(mark, index, offsets[index])),
   );
-  const rows = [...threadRows(sessions, offsets), ...nodeRows(sessions, offsets)];
-  const drawn = rows.slice(0, ROWS_DRAWN);
-  const marksDrawn = marks.filter(({ who }) => drawn.some(row => row.who === who)).length;
-  const every = Math.ceil(marksDrawn / MARKS_DRAWN);
-  const left = [
-    ...(rows.length > ROWS_DRAWN
-      ? [` Of ${integer(rows.length)} rows the first ${ROWS_DRAWN} are drawn.`]
-      : []),
-    ...(marksDrawn > MARKS_DRAWN ? [` Of ${integer(marksDrawn)} marks about ${MARKS_DRAWN} are drawn.`] : []),
-  ].join('');
+  const threads = threadRows(sessions, offsets);
+  const nodes = nodeRows(sessions, offsets);
+  const most = page.most(40);
+  // Half of the rows is for nodes, if there are so many.
+  const threadsDrawn = threads.slice(0, Math.max(most / 2, most - nodes.length));
+  const drawn = [...threadsDrawn, ...nodes].slice(0, most);
+  const allRows = threads.length + nodes.length;
+  const marksOfRows = marks.filter(({ who }) => drawn.some(row => row.who === who));
+  const marksDrawn = evenly(marksOfRows, page.most(500));
+  const end = sum(sessions.map(({ endMs }) => endMs)) / 1000;
+  const shortest = end / (page.most(2000) / drawn.length);
   return [
-    text(describeSessions(sessions)),
-    named([
+    text(describeSessions(sessions, page)),
+    page.figures([
       {
         name: 'timeline',
         caption:
-          `Who was there when: solid while computing, faint while joining, fetching, spare or late.` +
-          `${sessions.length > 1 ? ' Dashed lines: the run was resumed.' : ''}${left}`,
+          'Who was there when: solid while computing, faint while joining, fetching, spare or late' +
+          (sessions.length > 1 ? '; dashed lines: the run was resumed' : '') +
+          `${shownOf(drawn.length, allRows, 'rows: ')}${shownOf(marksDrawn.length, marksOfRows.length, 'marks: ')}.`,
         isWide: true,
         draw: look =>
           timeline(
@@ -59,26 +57,25 @@ export function work(run: ReportedRun, named: Named): Block[] {
               xLabel: timeLabel(sessions),
               rows: drawn.map(({ who, name, spans }) => ({
                 name,
-                spans,
-                marks: marks
+                spans: merged(spans, shortest),
+                marks: marksDrawn
                   .filter(mark => mark.who === who)
-                  .filter((_, index) => index % every === 0)
                   .map(mark => ({
                     kind: markKindOf[mark.type],
                     x: mark.x,
                     text: describeMark(mark, sessions.length > 1),
                   })),
               })),
-              breaks: offsets.slice(1).map(ms => ms / 1000),
-              end: sum(sessions.map(({ endMs }) => endMs)) / 1000,
+              breaks: evenly(offsets.slice(1), page.most(200)).map(ms => ms / 1000),
+              end,
             },
             look,
           ),
       },
     ]),
-    ...workTables(sessions),
+    ...workTables(sessions, page),
     ...(marks.length > 0
-      ? [details(`The ${plural(marks.length, 'event')} in numbers`, [eventTable(marks)])]
+      ? [details(`The ${plural(marks.length, 'event')} in numbers`, [eventTable(marks, page)])]
       : []),
   ];
 }
@@ -87,29 +84,36 @@ function placed(mark: Mark, index: number, offsetMs: number): PlacedMark {
   return { ...mark, session: index + 1, x: (offsetMs + mark.timeMs) / 1000 };
 }
 
-function describeSessions(sessions: readonly Session[]): string {
-  return sessions
-    .map(({ startedAt, resumedStep, lastStep, workers, engine, endMs, end, message }, index) => {
+/** Of more sessions the first ones are told of. */
+function describeSessions(sessions: readonly Session[], { most }: Page): string {
+  const told = sessions.slice(0, most(10));
+  const sentences = told.map(
+    ({ startedAt, resumedStep, lastStep, workers, engine, endMs, end, message }, index) => {
       const begin = sessions.length > 1 ? `Session ${index + 1}` : 'The run';
       const ending = {
         done: 'it ended with the run',
         interrupted: 'it was interrupted',
         error: `it ended with ${message}`,
+        unknown: 'it was killed, or is still at work',
       };
-      const how = end === 'unknown' ? 'it was killed, or is still at work' : ending[end];
+      const done =
+        lastStep > resumedStep
+          ? `did steps ${integer(resumedStep + 1)} to ${integer(lastStep)}`
+          : 'did no step';
       return (
-        `${begin} began at ${startedAt} with ${plural(workers, 'worker')} (engine ${engine}), did steps ` +
-        `${integer(resumedStep + 1)} to ${integer(Math.max(resumedStep + 1, lastStep))} in ${seconds(endMs)}; ${how}.`
+        `${begin} began at ${startedAt} with ${plural(workers, 'worker')} (engine ${engine}), ${done} in ` +
+        `${seconds(endMs)}; ${ending[end]}.`
       );
-    })
-    .join(' ');
+    },
+  );
+  const rest = sessions.length - told.length;
+  return [...sentences, ...(rest > 0 ? [`${plural(rest, 'more session')} followed.`] : [])].join(' ');
 }
 
 type Row = Omit<TimelineRow, 'marks'> & { readonly who: string };
 
 function threadRows(sessions: readonly Session[], offsets: readonly number[]): Row[] {
-  // Processes of TensorFlow are nodes, which join.
-  const threads = sessions.map(({ engine, workers }) => (engine === 'tensorflow' ? 0 : workers));
+  const threads = sessions.map(threadsOf);
   return Array.from({ length: Math.max(0, ...threads) }, (_, thread) => ({
     who: `thread ${thread}`,
     name: `thread ${thread}`,
@@ -152,11 +156,22 @@ function nodeRows(sessions: readonly Session[], offsets: readonly number[]): Row
   }));
 }
 
+/** What is too short to be seen is drawn as one with the piece before. */
+function merged(spans: Row['spans'], shortest: number): Row['spans'] {
+  const pieces: Row['spans'][number][] = [];
+  for (const span of spans) {
+    const last = pieces.at(-1);
+    if (last && span.to - last.from < shortest) pieces[pieces.length - 1] = { ...last, to: span.to };
+    else pieces.push(span);
+  }
+  return pieces;
+}
+
 function describeMark(mark: PlacedMark, isTold: boolean): string {
   return `${markKindOf[mark.type]} at ${(mark.timeMs / 1000).toFixed(3)} s${isTold ? ` of session ${mark.session}` : ''}, after step ${integer(mark.step)}: ${mark.text}`;
 }
 
-function workTables(sessions: readonly Session[]): Block[] {
+function workTables(sessions: readonly Session[], { most }: Page): Block[] {
   const threads = new Map<number, number>();
   const nodes = new Map<string, NodeReport[]>();
   for (const session of sessions) {
@@ -165,14 +180,16 @@ function workTables(sessions: readonly Session[]): Block[] {
     for (const report of session.nodes) nodes.set(report.node, [...(nodes.get(report.node) ?? []), report]);
   }
   const leaves = sum([...threads.values()]);
+  const threadsShown = [...threads].slice(0, most(64));
+  const nodesShown = [...nodes.values()].toSorted((a, b) => samplesOf(b) - samplesOf(a)).slice(0, most(100));
   return [
     ...(threads.size > 0
       ? [
           {
             type: 'table' as const,
-            caption: 'What the threads of the coordinator computed, evaluation and redone steps included',
+            caption: `What the threads of the coordinator computed, evaluation and redone steps included${shownOf(threadsShown.length, threads.size, 'threads: ')}`,
             head: ['thread', 'leaves', 'share of them'],
-            rows: Array.from(threads, ([thread, own]) => [
+            rows: threadsShown.map(([thread, own]) => [
               String(thread),
               integer(own),
               leaves > 0 ? percent(own / leaves, 1) : '',
@@ -184,7 +201,7 @@ function workTables(sessions: readonly Session[]): Block[] {
       ? [
           {
             type: 'table' as const,
-            caption: 'What the nodes computed whose sums counted; the time that others waited for them',
+            caption: `What the nodes computed whose sums counted; the time that others waited for them${shownOf(nodesShown.length, nodes.size, 'those with the most images, ')}`,
             head: [
               'node',
               'threads',
@@ -196,11 +213,15 @@ function workTables(sessions: readonly Session[]): Block[] {
               'sent',
               'received',
             ],
-            rows: Array.from(nodes.values(), nodeRow),
+            rows: nodesShown.map(nodeRow),
           },
         ]
       : []),
   ];
+}
+
+function samplesOf(reports: readonly NodeReport[]): number {
+  return sum(reports.map(({ samples }) => samples));
 }
 
 /** Of one node, over all sessions. */
@@ -222,22 +243,20 @@ function nodeRow(reports: readonly NodeReport[]): string[] {
   ];
 }
 
-function eventTable(marks: readonly PlacedMark[]): Block {
-  const more = marks.length > EVENTS_LISTED ? `, the first ${EVENTS_LISTED} of ${integer(marks.length)}` : '';
+function eventTable(marks: readonly PlacedMark[], { most }: Page): Block {
+  const listed = marks.slice(0, most(200));
   return {
     type: 'table',
-    caption: `Losses, joins and leases that expired, by the time since their session began${more}`,
+    caption: `Losses, joins and leases that expired, by the time since their session began${shownOf(listed.length, marks.length, 'the first ')}`,
     head: ['event', 'session', 'time', 'step', 'who', 'why, or from where'],
     textColumns: [0, 4, 5],
-    rows: marks
-      .slice(0, EVENTS_LISTED)
-      .map(({ type, session, timeMs, step, who, name, text: why }) => [
-        type,
-        String(session),
-        `${(timeMs / 1000).toFixed(3)} s`,
-        integer(step),
-        name === '' ? who : `${name} (${who.slice(0, 8)})`,
-        why,
-      ]),
+    rows: listed.map(({ type, session, timeMs, step, who, name, text: why }) => [
+      type,
+      String(session),
+      `${(timeMs / 1000).toFixed(3)} s`,
+      integer(step),
+      name === '' ? who : `${name} (${who.slice(0, 8)})`,
+      why,
+    ]),
   };
 }

@@ -37,7 +37,7 @@ test('a page has every block once, with its text as it is', () => {
   assert.deepEqual(words('h1'), [evil]);
   assert.deepEqual(words('h2'), ['Part']);
   assert.deepEqual(words('h3'), ['Smaller']);
-  assert.deepEqual(words('main > p'), ['below it', evil, `Warning: ${evil}`]);
+  assert.deepEqual(words('main > p'), ['below it', evil, `Warning: ${evil}`, 'What it is']);
   assert.deepEqual(words('dt, dd'), ['name', evil]);
   assert.deepEqual(words('thead th'), ['a', 'b']);
   assert.deepEqual(words('tbody th, tbody td'), [evil, '1']);

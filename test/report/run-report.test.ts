@@ -4,13 +4,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseHTML } from 'linkedom';
 import { PNG } from 'pngjs';
-import { htmlPage } from '#dist/report/html.js';
 import type { ReportedRun } from '#dist/report/reported-run.js';
-import { reportDocument } from '#dist/report/run-report.js';
+import { reportPage } from '#dist/report/run-report.js';
 import { marks, nodeA, someRun, someSession, someTest } from '../support/reported-run.js';
 
 function pageOf(...runs: ReportedRun[]) {
-  const text = htmlPage(reportDocument(runs));
+  const text = reportPage(runs);
   const { document } = parseHTML(text);
   return { text, document, words: document.querySelector('main')!.textContent.replaceAll('\u00a0', ' ') };
 }
@@ -139,7 +138,7 @@ test('a resumed run has its sessions one after another', () => {
     /Session 1 began .* did steps 1 to 700 in 5\.0 s; it was killed, or is still at work\./,
   );
   assert.match(words, /Session 2 began .* did steps 601 to 1,000 in 10\.0 s; it ended with the run\./);
-  assert.match(words, /1 session was ended before threads told of their times\./);
+  assert.match(words, /Of 1 session it is not known: it was killed, or is still at work\./);
   assert.match(words, /15\.0 s in 2 sessions/);
 });
 
@@ -221,40 +220,71 @@ test('nodes of one name are told apart', () => {
   assert.deepEqual(labels, ['thread 0', 'thread 1', `twin ${nodeA.slice(0, 4)}`, 'twin b777']);
 });
 
-test('seven runs with as much as there can be stay below 3 MB', () => {
-  const worst = Array.from({ length: 24 }, (_, index) => ({
-    ...someTest.worst[0],
-    index,
-    pixels: Uint8Array.from({ length: 784 }, (__, pixel) => (pixel * 7919 * (index + 1)) % 251),
-  }));
-  const full = someRun({
-    dataset: { ...someRun().dataset, shape: { height: 28, width: 28, channels: 1 } },
+/** Of everything as much as a report is ever given, or more. */
+function fullRun(name: string): ReportedRun {
+  const pixels = Uint8Array.from({ length: 64 * 64 * 3 }, (_, index) => (index * 7919) % 251);
+  const classes = 100;
+  const confusion = Array.from({ length: classes }, (_, row) =>
+    Array.from({ length: classes }, (__, column) => ((row * 31 + column * 17) % 50) + 1),
+  );
+  const ids = Array.from({ length: 200 }, (_, index) => `${index}`.padStart(16, '0'));
+  const node = someSession().nodes[0];
+  const session = someSession({
+    workers: 256,
+    marks: Array.from({ length: 4000 }, (_, index) => {
+      const who = ids[index % 200];
+      return { ...marks[index % 2 === 0 ? 0 : 3], timeMs: index * 2, who, name: `node ${who}` };
+    }),
+    nodeStates: Array.from({ length: 2000 }, (_, index) => ({
+      timeMs: index * 4,
+      node: ids[index % 200],
+      name: '',
+      state: index % 2 === 0 ? 'active' : 'late',
+    })),
+    rates: Array.from({ length: 300 }, (_, index) => ({
+      fromMs: index * 30,
+      toMs: index * 30 + 30,
+      imagesPerSecond: 50_000 * Math.abs(Math.cos(index)),
+    })),
+    threads: Array.from({ length: 256 }, (_, thread) => ({ ...someSession().threads[0], thread })),
+    nodes: Array.from(ids, id => ({ ...node, node: id })),
+  });
+  return someRun({
+    name,
+    dataset: { ...someRun().dataset, shape: { height: 64, width: 64, channels: 3 }, classes },
     steps: Array.from({ length: 400 }, (_, index) => ({
       step: index + 1,
       loss: Math.abs(Math.sin(index)),
       accuracy: 0.5,
       learningRate: 0.001 * index,
     })),
-    sessions: [
-      someSession({
-        marks: Array.from({ length: 2000 }, (_, index) => ({
-          ...marks[3],
-          timeMs: index * 5,
-          who: 'thread 1',
-        })),
-        rates: Array.from({ length: 300 }, (_, index) => ({
-          fromMs: index * 30,
-          toMs: index * 30 + 30,
-          imagesPerSecond: 50_000 * Math.abs(Math.cos(index)),
-        })),
-      }),
-    ],
-    test: { ...someTest, worst },
+    epochs: Array.from({ length: 5000 }, (_, index) => ({ ...someRun().epochs[0], epoch: index + 1 })),
+    sessions: Array.from({ length: 12 }, () => session),
+    test: {
+      ...someTest,
+      confusion,
+      classes: confusion.map((_, index) => ({ ...someTest.classes[0], class: index })),
+      confusedPairs: confusion.flatMap((row, label) =>
+        row
+          .map((samples, predicted) => ({ label, predicted, samples }))
+          .filter(({ predicted }) => predicted !== label),
+      ),
+      worst: Array.from({ length: 24 }, (_, index) => ({ ...someTest.worst[0], index, pixels })),
+    },
+    warnings: Array.from({ length: 100 }, (_, index) => `warning ${index}`),
   });
-  const { text, words } = pageOf(
-    ...Array.from({ length: 7 }, (_, index) => ({ ...full, name: `run ${index}` })),
-  );
-  assert.ok(Buffer.byteLength(text) < 3e6, `${Buffer.byteLength(text)} bytes`);
-  assert.match(words, /Of 2,000 marks about 500 are drawn\./);
-  assert.match(words, /the first 200 of 2,000/);
-});
+}
+
+for (const count of [1, 7]) {
+  test(`${count} of the fullest runs stay below 3 MB, and what is left out is said`, () => {
+    const { text, words } = pageOf(...Array.from({ length: count }, (_, index) => fullRun(`run ${index}`)));
+    assert.ok(Buffer.byteLength(text) < 3e6, `${Buffer.byteLength(text)} bytes`);
+    assert.match(words, /rows: \d+ of 356; marks: \d+ of [\d,]+\./);
+    assert.match(words, /the first \d+ of 48,000/);
+    assert.match(words, /threads: \d+ of 256/);
+    assert.match(words, /beside it the most frequent, [\d,]+ of 9,900/);
+    assert.match(words, /at the end of each epoch; \d+ of 5,000/);
+    assert.match(words, /those with the most images, \d+ of 200/);
+    assert.match(words, /\d+ more sessions followed\./);
+  });
+}
