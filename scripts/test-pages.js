@@ -57,7 +57,7 @@ async function makePages(dir) {
 async function trainWithLosses(out, dir) {
   const joinFile = join(dir, 'join');
   const listen = ['--listen', '127.0.0.1:0', '--join-file', joinFile];
-  const faults = { LOCKSTEP_INJECT: 'exit:thread=0,step=400,phase=update' };
+  const faults = { LOCKSTEP_INJECT: 'exit:thread=0,step=40,phase=update' };
   const agents = [];
   const startAgent = name => {
     const agent = spawn(process.execPath, [main, 'worker', '--workers', '1', '--name', name], {
@@ -67,16 +67,19 @@ async function trainWithLosses(out, dir) {
     agents.push(agent);
   };
   try {
-    const first = startRun(['lenet5', '--epochs', '3', '--workers', '1', ...listen, '--out', out], faults);
+    const first = startRun(
+      ['lenet5', '--epochs', '6', '--batch', '1024', '--workers', '1', ...listen, '--out', out],
+      faults,
+    );
     let isAgentKilled = false;
     for await (const event of first.events) {
       if (event.type === 'listening') for (const name of ['attic', 'cellar']) startAgent(name);
-      if (event.type === 'step' && event.step > 600 && !isAgentKilled) {
+      if (event.type === 'step' && event.step > 120 && !isAgentKilled) {
         isAgentKilled = true;
         agents[0].kill('SIGKILL');
         startAgent('attic again');
       }
-      if (event.type === 'epoch' && event.epoch === 2) first.child.kill('SIGINT');
+      if (event.type === 'epoch' && event.epoch === 4) first.child.kill('SIGINT');
     }
     const second = startRun(['--resume', out, ...listen], {});
     for await (const event of second.events) if (event.type === 'listening') startAgent('late');

@@ -98,9 +98,9 @@ export function stepTime({ sessions }: ReportedRun, page: Page): Block[] {
   return [
     text(
       `The threads spent ${names.map((name, part) => `${percent(means[part], 1)} ${name}`).join(', ')}.${notTold} ` +
-        'Computing is leaves, of training and evaluation; waiting is at the barriers of a step and between leaves that ' +
-        'others computed; reducing adds the sums of all threads, and updating changes the weights, each thread its slice. ' +
-        'Other is starting, reading data, saving, and the time between spans of steps, when the main thread looks up.',
+        'Computing is leaves, of training and evaluation; waiting is at the barriers of a step; reducing adds the sums of ' +
+        'all threads, and updating changes the weights, each thread its slice. Other is starting, reading data, saving, ' +
+        'the time between spans of steps, when the main thread looks up, and where there are nodes waiting for them.',
     ),
     page.figures([
       {

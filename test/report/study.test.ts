@@ -1,7 +1,10 @@
 // What a study says: every sentence follows from the numbers, and turns where they do.
 
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import type { Block, Document } from '#dist/report/document.js';
 import { htmlPage } from '#dist/report/html.js';
 import { figuresOf, markdown } from '#dist/report/markdown.js';
@@ -9,6 +12,7 @@ import { studyDocument } from '#dist/report/study-document.js';
 import {
   published,
   summarize,
+  summarizeEpochs,
   type Figures,
   type StudyModelName,
   type StudyResult,
@@ -320,4 +324,31 @@ test('page and Markdown have the same content and follow from the result alone',
   }
   assert.equal(htmlPage(studyDocument(studyWith(goodFigures))), page);
   for (const { path } of figuresOf(studyDocument(result))) assert.ok(text.includes(`](${path})`));
+});
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+test('docs/study is what its numbers give, and the README has its figures', () => {
+  const file = (name: string): string => readFileSync(join(root, 'docs', 'study', name), 'utf8');
+  const kept: StudyResult & { readonly published: typeof published } = JSON.parse(file('study.json'));
+  assert.deepEqual(kept.published, published);
+  assert.equal(kept.seeds.length, 5);
+  for (const { runs, epochs } of kept.models) assert.deepEqual(summarizeEpochs(runs), epochs);
+  const document = studyDocument(kept);
+  assert.equal(file('README.md'), markdown(document));
+  assert.equal(file('study.html'), htmlPage(document));
+  const figures = figuresOf(document);
+  for (const { path, svg } of figures) assert.equal(file(path), svg);
+  assert.equal(readdirSync(join(root, 'docs', 'study', 'figures')).length, figures.length);
+
+  const readme = readFileSync(join(root, 'README.md'), 'utf8').replaceAll(/ +/g, ' ');
+  for (const { model, parameters, epochs } of kept.models) {
+    const { testAccuracy, testLoss } = epochs.at(-1)!;
+    const { testAccuracy: theirAccuracy, testLoss: theirLoss } = published[model];
+    const accuracies = [testAccuracy.mean, theirAccuracy].map(share => `${(100 * share).toFixed(2)} %`);
+    const losses = [testLoss.mean, theirLoss].map(value => value.toFixed(4));
+    const name = model === 'mlp' ? 'mlp (784-20-10)' : model;
+    const cells = [name, parameters.toLocaleString('en-US'), ...accuracies, ...losses];
+    assert.ok(readme.includes(`| ${cells.join(' | ')} |`), cells.join(', '));
+  }
 });
