@@ -176,6 +176,28 @@ const faults = [
       },
     ],
   },
+  {
+    name: 'a verification that takes any hash for the right one',
+    suite: 'library/verify',
+    edits: [
+      {
+        file: 'src/coordinator/run-comparison.ts',
+        from: 'else if (line !== hash) {',
+        to: 'else if (line.length !== hash.length) {',
+      },
+    ],
+  },
+  {
+    name: 'a timeline that is late',
+    suite: 'report/run-report',
+    edits: [
+      {
+        file: 'src/report/run-timeline.ts',
+        from: 'x: (offsetMs + mark.timeMs) / 1000',
+        to: 'x: (offsetMs + 1.02 * mark.timeMs) / 1000',
+      },
+    ],
+  },
 ];
 
 let isGood = true;
