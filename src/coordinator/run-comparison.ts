@@ -3,10 +3,10 @@
 
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import * as v from 'valibot';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { canonicalJson } from '../shared/hash.js';
-import { wholeLines } from './lines.js';
+import type { MetricLine } from '../shared/metrics.js';
+import { metricsIn, type Line } from './metrics-file.js';
 import { CHECKPOINTS_DIR, stepOf } from './run-folder.js';
 import type { RunRecord } from './run.js';
 import { decodeSafetensors, tensorBytes } from './safetensors.js';
@@ -147,10 +147,8 @@ export class RunComparison implements RunRecord {
     }
   }
 
-  recordMetrics(lines: readonly object[]): void {
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the run loop makes no others
-    for (const expected of lines as readonly Metric[])
-      if (this.#isMeant(expected)) this.#compareLine(expected);
+  recordMetrics(lines: readonly MetricLine[]): void {
+    for (const expected of lines) if (this.#isMeant(expected)) this.#compareLine(expected);
   }
 
   async saveCheckpoint(step: number, file: Uint8Array): Promise<string> {
@@ -195,13 +193,13 @@ export class RunComparison implements RunRecord {
   }
 
   /** A line that is to be compared, or what it says would be if it were. */
-  #isMeant({ type, step }: Metric): boolean {
+  #isMeant({ type, step }: MetricLine): boolean {
     const { start, from, to, totalSteps } = this.#extent;
     if (type === 'step') return step > start && step >= from;
     return step >= from && (type !== 'done' || to === totalSteps);
   }
 
-  #compareLine(expected: Metric): void {
+  #compareLine(expected: MetricLine): void {
     const { type, step } = expected;
     const found = this.#next;
     // The evaluation comes after the checkpoint of its step.
@@ -281,48 +279,9 @@ function differing(a: Float32Array, b: Float32Array): number {
   return x.reduce((count, bits, i) => count + (bits === y[i] ? 0 : 1), 0);
 }
 
-interface Metric extends Readonly<Record<string, unknown>> {
-  readonly type: 'step' | 'epoch' | 'done';
-  readonly step: number;
-}
-
-interface Line {
-  /** From 1. */
-  readonly number: number;
-  /** Undefined where the line is none. */
-  readonly metric: Metric | undefined;
-}
-
 function describe({ metric }: Pick<Line, 'metric'>): string {
   if (!metric) return 'no JSON object with a type and a step';
   return metric.type === 'done' ? 'the line done' : `the ${metric.type} line of step ${metric.step}`;
-}
-
-/** The whole lines of metrics.jsonl that tell of steps, epochs and the end, and those that are no lines of such a file. */
-export function* metricsIn(dir: string): Generator<Line, undefined> {
-  let number = 0;
-  for (const text of wholeLines(dir, 'metrics.jsonl')) {
-    number++;
-    const parsed = parseObject(text);
-    if (!parsed) yield { number, metric: undefined };
-    else if (isMetric(parsed)) yield { number, metric: parsed };
-  }
-  return undefined;
-}
-
-function isMetric(line: Readonly<Record<string, unknown>>): line is Metric {
-  return line.type === 'step' || line.type === 'epoch' || line.type === 'done';
-}
-
-/** What is looked at before a line is compared. */
-const lineSchema = v.looseObject({ type: v.string(), step: v.pipe(v.number(), v.safeInteger()) });
-
-function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {
-  try {
-    return v.parse(lineSchema, JSON.parse(text));
-  } catch {
-    return undefined;
-  }
 }
 
 function reading<T>(dir: string, name: string, read: (path: string) => T): T {

@@ -25,6 +25,7 @@ import { LockstepError, messageOf } from '../shared/errors.js';
 import { integer } from '../shared/format.js';
 import type { RunEvent } from '../shared/events.js';
 import { formatHash } from '../shared/hash.js';
+import type { MetricLine } from '../shared/metrics.js';
 import type { Job } from '../shared/settings.js';
 import { beginning, decodeCheckpoint, type TrainingState } from './checkpoint.js';
 import { freeBytesOf, makeFolder, syncFolder } from './disk.js';
@@ -173,7 +174,7 @@ export class RunFolder {
   }
 
   /** Appends objects to metrics.jsonl, a line each. */
-  recordMetrics(lines: readonly object[]): void {
+  recordMetrics(lines: readonly MetricLine[]): void {
     this.#append(this.#metrics, lines.map(line => `${JSON.stringify(line)}\n`).join(''));
   }
 

@@ -9,7 +9,7 @@ import { join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { openData } from '../coordinator/data.js';
 import { makeFolder, statsOf, tryToWrite } from '../coordinator/disk.js';
-import { readEnd, readEpochs } from '../coordinator/epoch-figures.js';
+import { readEnd, readEpochs } from '../coordinator/metrics-file.js';
 import { isForeign, replaceFile } from '../coordinator/run-folder.js';
 import {
   damaged,

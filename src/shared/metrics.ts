@@ -1,5 +1,12 @@
 // What metrics.jsonl tells of the epochs and steps of a run.
 
+/** A line; its other fields depend on its type. */
+export interface MetricLine extends Readonly<Record<string, unknown>> {
+  readonly type: 'step' | 'epoch' | 'done';
+  /** Updates done. */
+  readonly step: number;
+}
+
 /** Both sets, evaluated with the weights at the epoch's end. */
 export interface EpochFigures {
   /** From 1. */

@@ -52,16 +52,23 @@ test('a relative folder is known by its absolute path', t => {
 
 test('config, metrics, hashes and weights are in the folder as they were given', t => {
   const folder = create(t, join(temporary(t), 'run'), { seed: 3, layers: [{ type: 'relu' }] });
-  folder.recordMetrics([{ step: 1, loss: 2.5 }, { step: 2 }]);
+  const type = 'step';
+  folder.recordMetrics([
+    { type, step: 1, loss: 2.5 },
+    { type, step: 2 },
+  ]);
   folder.recordHashes(['00000000000000aa', '00000000000000bb']);
   folder.recordHashes([]);
   folder.recordMetrics([]);
-  folder.recordMetrics([{ step: 3 }]);
+  folder.recordMetrics([{ type, step: 3 }]);
   folder.recordHashes(['00000000000000cc']);
   folder.saveWeights(Uint8Array.of(1, 2, 3));
   const read = (name: string) => readFileSync(join(folder.dir, name), 'utf8');
   assert.deepEqual(JSON.parse(read('config.json')), { seed: 3, layers: [{ type: 'relu' }] });
-  assert.equal(read('metrics.jsonl'), '{"step":1,"loss":2.5}\n{"step":2}\n{"step":3}\n');
+  assert.equal(
+    read('metrics.jsonl'),
+    '{"type":"step","step":1,"loss":2.5}\n{"type":"step","step":2}\n{"type":"step","step":3}\n',
+  );
   assert.equal(read('hashes.txt'), '00000000000000aa\n00000000000000bb\n00000000000000cc\n');
   assert.deepEqual([...readFileSync(join(folder.dir, 'weights.safetensors'))], [1, 2, 3]);
 });

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { readStepMeans } from '#dist/coordinator/step-means.js';
+import { readStepMeans } from '#dist/coordinator/metrics-file.js';
 import { inTemporaryFolder } from '../support/cli.js';
 
 const step = (n: number, changed: object = {}) =>

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { readEnd, readEpochs } from '#dist/coordinator/epoch-figures.js';
+import { readEnd, readEpochs } from '#dist/coordinator/metrics-file.js';
 import { inTemporaryFolder } from '../support/cli.js';
 
 const figures = { trainLoss: 0.5, trainAccuracy: 0.75, testLoss: 0.25, testAccuracy: 1 };
