@@ -11,7 +11,7 @@ export const reportFlags = {
   out: {
     type: 'string',
     requiresArg: true,
-    describe: 'The file to write; an HTML file that is there is replaced',
+    describe: 'The file to write; an earlier report there is replaced',
     defaultDescription: 'report.html in the first run folder',
   },
   data: evalFlags.data,

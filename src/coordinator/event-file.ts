@@ -12,43 +12,38 @@ export const EVENTS_FILE = 'events.jsonl';
 const { number, string } = v;
 const common = { step: number(), timeMs: number() };
 
-const threadReportSchema = v.object({
-  thread: number(),
-  leaves: number(),
-  busyMs: number(),
-  computeMs: number(),
-  reduceMs: number(),
-  updateMs: number(),
-  waitMs: number(),
-});
+const nodeEntries = { node: string(), name: string() };
 
-const nodeReportEntries = {
-  node: string(),
-  name: string(),
-  state: v.picklist(['joining', 'fetching', 'active', 'spare', 'late', 'gone']),
-  threads: number(),
-  lanes: number(),
-  why: string(),
-  imagesPerSecond: number(),
-  lastHeardMs: number(),
-  roundTripMs: number(),
-  sentBytes: number(),
-  receivedBytes: number(),
-  parts: number(),
-  samples: number(),
-  waitedForMs: number(),
-  shards: number(),
-  expired: number(),
-  dropped: number(),
-  losses: number(),
-};
-
+/** How the process ended: what its threads and nodes have done. */
 const reports = {
-  threads: v.pipe(v.array(threadReportSchema), v.readonly()),
-  nodes: v.optional(v.pipe(v.array(v.object(nodeReportEntries)), v.readonly())),
+  threads: v.array(
+    v.object({
+      thread: number(),
+      leaves: number(),
+      computeMs: number(),
+      reduceMs: number(),
+      updateMs: number(),
+      waitMs: number(),
+    }),
+  ),
+  nodes: v.optional(
+    v.array(
+      v.object({
+        ...nodeEntries,
+        threads: number(),
+        samples: number(),
+        parts: number(),
+        waitedForMs: number(),
+        expired: number(),
+        losses: number(),
+        sentBytes: number(),
+        receivedBytes: number(),
+      }),
+    ),
+  ),
 };
 
-/** What is read of a line; it holds the rest of its event too. */
+/** What a line must have to be read; it holds the rest of its event too. */
 const keptEventSchema = v.variant('type', [
   v.object({
     type: v.literal('start'),
@@ -71,21 +66,24 @@ const keptEventSchema = v.variant('type', [
   v.object({
     type: v.literal('node-joined'),
     ...common,
-    node: string(),
-    name: string(),
+    ...nodeEntries,
     threads: number(),
     address: string(),
   }),
-  v.object({ type: v.literal('node-lost'), ...common, node: string(), name: string(), reason: string() }),
+  v.object({ type: v.literal('node-lost'), ...common, ...nodeEntries, reason: string() }),
   v.object({
     type: v.literal('lease-expired'),
     ...common,
-    node: string(),
-    name: string(),
+    ...nodeEntries,
     fromLane: number(),
     toLane: number(),
   }),
-  v.object({ type: v.literal('node'), ...common, ...nodeReportEntries }),
+  v.object({
+    type: v.literal('node'),
+    ...common,
+    ...nodeEntries,
+    state: v.picklist(['joining', 'fetching', 'active', 'spare', 'late', 'gone']),
+  }),
   v.object({ type: v.literal('interrupted'), ...common, ...reports }),
   v.object({ type: v.literal('error'), ...common, code: string(), message: string() }),
   v.object({ type: v.literal('done'), ...common, ...reports }),
@@ -110,8 +108,14 @@ export class EventFile {
 
   /** @throws what the file system says */
   constructor(dir: string) {
-    this.#descriptor = openSync(join(dir, EVENTS_FILE), 'a+');
-    this.#isTorn = !endsWithLine(this.#descriptor);
+    const descriptor = openSync(join(dir, EVENTS_FILE), 'a+');
+    try {
+      this.#isTorn = !endsWithLine(descriptor);
+    } catch (error) {
+      closeSync(descriptor);
+      throw error;
+    }
+    this.#descriptor = descriptor;
   }
 
   /**
@@ -149,7 +153,7 @@ export class EventFile {
 }
 
 /** The join line holds the key, which is never written into the run folder. */
-function withoutKey(event: RunEvent): KeptEvent {
+function withoutKey(event: RunEvent): object {
   if (event.type !== 'listening') return event;
   const { join: _, ...rest } = event;
   return rest;
@@ -162,14 +166,17 @@ function endsWithLine(descriptor: number): boolean {
 }
 
 /**
- * The events of a run folder, in their order; none where it has no such file. Lines that are none are passed over.
+ * The events of a run folder, in their order; none where it has no such file. A line that was torn, where a process was
+ * killed or a disk was full, is passed over; for one that is whole and no event there is `undefined`.
  * @throws LOCKSTEP_FILE_DAMAGED if the file cannot be read
  */
-export function* readEvents(dir: string): Generator<KeptEvent, undefined> {
+export function* readEvents(dir: string): Generator<KeptEvent | undefined, undefined> {
   if (!existsSync(join(dir, EVENTS_FILE))) return undefined;
   for (const line of wholeLines(dir, EVENTS_FILE)) {
-    const parsed = v.safeParse(keptEventSchema, parseJson(line));
-    if (parsed.success) yield parsed.output;
+    const parsed = parseJson(line);
+    if (parsed === undefined) continue;
+    const event = v.safeParse(keptEventSchema, parsed);
+    yield event.success ? event.output : undefined;
   }
   return undefined;
 }

@@ -84,7 +84,7 @@ export function readEnd(dir: string): { readonly hash: string; readonly weightsS
   return { hash, weightsSha256 };
 }
 
-const stepSchema = v.object({ loss: v.number(), accuracy: v.number(), learningRate: v.number() });
+const stepSchema = v.object({ loss: v.number(), learningRate: v.number() });
 
 /**
  * The first `steps` steps of a run, by the metrics.jsonl in its folder, in at most `most` groups of equal length, the last
@@ -95,7 +95,6 @@ export function readStepMeans(dir: string, steps: number, most: number): StepMea
   const length = Math.ceil(steps / most);
   const means: StepMeans[] = [];
   let loss = 0;
-  let accuracy = 0;
   let count = 0;
   for (const { number, metric } of metricsIn(dir)) {
     if (metric && metric.type !== 'step') continue;
@@ -106,12 +105,11 @@ export function readStepMeans(dir: string, steps: number, most: number): StepMea
     const { step } = metric;
     if (step > steps) break;
     loss += parsed.output.loss;
-    accuracy += parsed.output.accuracy;
     count++;
     if (step % length !== 0 && step !== steps) continue;
     const { learningRate } = parsed.output;
-    means.push({ step, loss: loss / count, accuracy: accuracy / count, learningRate });
-    loss = accuracy = count = 0;
+    means.push({ step, loss: loss / count, learningRate });
+    loss = count = 0;
   }
   return means;
 }

@@ -227,9 +227,9 @@ export class RunFolder {
     try {
       closeSync(this.#metrics);
       closeSync(this.#hashes);
-      this.#events.close();
     } finally {
       this.#unlock();
+      this.#events.close();
     }
   }
 

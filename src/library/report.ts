@@ -6,12 +6,12 @@ import * as v from 'valibot';
 import { statsOf } from '../coordinator/disk.js';
 import { readEpochs, readStepMeans } from '../coordinator/metrics-file.js';
 import { readEvents } from '../coordinator/event-file.js';
-import { replaceFile } from '../coordinator/run-folder.js';
 import { readProgress, readRunConfig, type RunConfig } from '../coordinator/stored-run.js';
+import { GENERATOR } from '../report/html.js';
 import { openOutput, type Output } from '../report/output.js';
-import type { ReportedRun, TestResult, WorstDigit } from '../report/reported-run.js';
+import type { ReportedRun, TestResult, WorstImage } from '../report/reported-run.js';
 import type { Dataset } from '../shared/dataset.js';
-import { LockstepError, messageOf } from '../shared/errors.js';
+import { LockstepError } from '../shared/errors.js';
 import { flagOf } from '../shared/format.js';
 import { compileModel } from '../shared/model.js';
 import { parseSettings, path, workersSchema, type TrainSettings } from '../shared/settings.js';
@@ -72,7 +72,7 @@ export async function report(
   refuseRepeated(paths);
   const names = namesOf(paths);
   const file = resolve(out ?? join(paths[0], 'report.html'));
-  const part = openReport(file);
+  const output = openReport(file);
   try {
     const reported: ReportedRun[] = [];
     for (const [index, config] of configs.entries()) {
@@ -82,7 +82,7 @@ export async function report(
     // The plotting library is loaded for nothing else.
     const { reportPage } = await import('../report/run-report.js');
     const html = reportPage(reported);
-    writing(file, () => replaceFile(file, html));
+    output.write(html);
     return {
       path: file,
       sizeBytes: Buffer.byteLength(html),
@@ -95,7 +95,7 @@ export async function report(
       ),
     };
   } catch (error) {
-    part.discard();
+    output.discard();
     throw error;
   }
 }
@@ -124,48 +124,30 @@ export function namesOf(dirs: readonly string[]): string[] {
   });
 }
 
-/**
- * Opens the file that becomes the report when it is whole.
- * @throws LOCKSTEP_BAD_SETTING if there is something that is no HTML file, or nothing can be written there
- */
+/** @throws LOCKSTEP_BAD_SETTING if there is something that is no report, or nothing can be written there */
 function openReport(file: string): Output {
-  if (!isReplaceable(file)) {
-    throw new LockstepError(
-      'LOCKSTEP_BAD_SETTING',
-      `Setting out is '${file}', which is there already, is no HTML file, and was left as it is: name another file.`,
-    );
-  }
-  return writing(file, () => openOutput(`${file}.part`));
-}
-
-function writing<T>(file: string, work: () => T): T {
-  try {
-    return work();
-  } catch (cause) {
-    throw new LockstepError(
-      'LOCKSTEP_BAD_SETTING',
-      `Setting out is '${file}', which cannot be written: ${messageOf(cause)}. Name another file.`,
-      { cause },
-    );
-  }
-}
-
-/** What a report may take the place of: nothing, an empty file, or another page. */
-function isReplaceable(file: string): boolean {
   const stats = statsOf(file);
-  if (!stats) return true;
-  if (!stats.isFile()) return false;
-  if (stats.size === 0) return true;
-  return /^\s*<(!doctype html|html)\b/i.test(writing(file, () => beginningOf(file)));
+  if (stats && !(stats.isFile() && (stats.size === 0 || isOwn(file)))) {
+    throw new LockstepError(
+      'LOCKSTEP_BAD_SETTING',
+      `Setting out is '${file}', which is there already, is no report, and was left as it is: name another file.`,
+    );
+  }
+  return openOutput(file, 'out');
 }
 
-function beginningOf(file: string): string {
-  const descriptor = openSync(file, 'r');
+/** What cannot be read cannot be written either, which is told there. */
+function isOwn(file: string): boolean {
   try {
-    const bytes = Buffer.alloc(100);
-    return bytes.toString('latin1', 0, readSync(descriptor, bytes));
-  } finally {
-    closeSync(descriptor);
+    const descriptor = openSync(file, 'r');
+    try {
+      const bytes = Buffer.alloc(1000);
+      return bytes.toString('latin1', 0, readSync(descriptor, bytes)).includes(GENERATOR);
+    } finally {
+      closeSync(descriptor);
+    }
+  } catch {
+    return true;
   }
 }
 
@@ -246,7 +228,7 @@ async function testRun(
     if (isOther && (dataOptions.data !== undefined || dataOptions.dataset !== undefined)) {
       run.warnings.push(`The test set is that of ${dataset.name}, other data than the run was trained on.`);
     }
-    const worst = worstDigits(dataset, found);
+    const worst = worstImages(dataset, found);
     return { test: { ...figures, step: run.source.step, worst }, warnings: run.warnings };
   } catch (error) {
     // What the caller got wrong is told.
@@ -256,10 +238,10 @@ async function testRun(
 }
 
 /** Those with the largest loss, the largest first; of equal ones the first first. */
-function worstDigits(
+function worstImages(
   { classes, shape, test }: Dataset,
   { logits, predicted }: { readonly logits: Float32Array; readonly predicted: Uint8Array },
-): WorstDigit[] {
+): WorstImage[] {
   const logitsOf = (index: number): Float32Array => logits.subarray(index * classes, (index + 1) * classes);
   const losses = Float64Array.from(test.labels, (label, index) => crossEntropy(logitsOf(index), label));
   const indices = Array.from(losses.keys()).toSorted((a, b) => losses[b] - losses[a] || a - b);

@@ -19,23 +19,35 @@ export interface RunSessions {
 }
 
 /** A session begins with each event `start`; what comes before the first belongs to none. */
-export function sessionsOf(events: Iterable<KeptEvent>): RunSessions {
+export function sessionsOf(events: Iterable<KeptEvent | undefined>): RunSessions {
   const found: SessionBuilder[] = [];
   let stepsPerEpoch: number | null = null;
+  let unknown = 0;
   for (const event of events) {
-    if (event.type === 'start') {
+    if (!event) {
+      unknown++;
+    } else if (event.type === 'start') {
       found.push(new SessionBuilder(event));
       ({ stepsPerEpoch } = event);
-    } else found.at(-1)?.add(event);
+    } else {
+      found.at(-1)?.add(event);
+    }
   }
   const leftOut = found.reduce((sum, builder) => sum + builder.leftOut, 0);
-  const warning =
+  const tooMany =
     `${plural(leftOut, 'event')} (joins, losses, late leases, changes of what nodes do) are too many to be shown; ` +
     'the first of each session are.';
   return {
     sessions: found.map(builder => builder.session),
     stepsPerEpoch,
-    warnings: leftOut > 0 ? [warning] : [],
+    warnings: [
+      ...(leftOut > 0 ? [tooMany] : []),
+      ...(unknown > 0
+        ? [
+            `${plural(unknown, 'line')} of events.jsonl ${unknown === 1 ? 'is' : 'are'} no event that this version knows.`,
+          ]
+        : []),
+    ],
   };
 }
 
@@ -117,7 +129,7 @@ class SessionBuilder {
       engine,
       endMs: this.#last.timeMs,
       ...this.#ending,
-      rates: this.#rates.means,
+      rates: this.#rates.cells,
       marks: this.#marks,
       nodeStates: this.#nodeStates,
       ...this.#reports,
@@ -126,10 +138,11 @@ class SessionBuilder {
 
   #addRate({ step, timeMs, imagesPerSecond }: KeptEventOf<'step'>): void {
     const steps = step - this.#rated.step;
-    // The rate is that of training alone: evaluations, saving and waiting for nodes came before it.
+    // The rate is that of training alone: evaluations and saving came before it.
     const trainMs = (1000 * steps * this.#start.batch) / imagesPerSecond;
     const fromMs = Math.max(this.#rated.timeMs, timeMs - trainMs);
     if (steps > 0 && imagesPerSecond > 0) {
+      // The last step of an epoch has fewer than a batch, which is not seen here.
       this.#rates.add({ fromMs, toMs: timeMs, images: steps * this.#start.batch, trainMs });
     }
     this.#rated = { step, timeMs };
@@ -151,13 +164,7 @@ class SessionBuilder {
   }
 }
 
-interface Rated {
-  readonly fromMs: number;
-  readonly toMs: number;
-  /** The last step of an epoch has fewer than a batch, which is not seen here. */
-  readonly images: number;
-  readonly trainMs: number;
-}
+type Rated = Session['rates'][number];
 
 /** At most `MOST_RATES` means over equally many `step` events each: where there are more, two become one. */
 class Rates {
@@ -181,12 +188,8 @@ class Rates {
     this.#inLast = 1;
   }
 
-  get means(): Session['rates'] {
-    return this.#cells.map(({ fromMs, toMs, images, trainMs }) => ({
-      fromMs,
-      toMs,
-      imagesPerSecond: images / (trainMs / 1000),
-    }));
+  get cells(): Session['rates'] {
+    return this.#cells;
   }
 }
 

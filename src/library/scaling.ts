@@ -2,6 +2,7 @@
 
 import { medianOf } from '../shared/median.js';
 import { integer, percent, plural } from '../shared/format.js';
+import { sum } from '../shared/sum.js';
 
 /** Median, smallest and largest of the repetitions. */
 export interface Spread {
@@ -92,10 +93,6 @@ export function rowOf(
 
 function rateOf({ samples, trainMs }: Measurement): number {
   return (samples / trainMs) * 1000;
-}
-
-function sum(values: readonly number[]): number {
-  return values.reduce((total, value) => total + value, 0);
 }
 
 /** What keeps workers from helping. */

@@ -2,6 +2,7 @@
 
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
+import { sum } from '../shared/sum.js';
 
 /** Colours and size of a figure. */
 export interface Look {
@@ -192,7 +193,7 @@ const MOST_NUMBERED = 16;
 /** Counts in cells, the larger the darker, in a color of their own where row and column are the same. */
 export function matrixChart({ title, xLabel, yLabel, counts }: MatrixChart, look: Look = standalone): string {
   const cells = counts.flatMap((row, y) =>
-    row.map((count, x) => ({ x, y, count, share: count / Math.max(1, sumOf(row)), isRight: x === y })),
+    row.map((count, x) => ({ x, y, count, share: count / Math.max(1, sum(row)), isRight: x === y })),
   );
   const most = Math.max(...cells.map(({ share, isRight }) => (isRight ? 0 : share)));
   const drawn = cells.filter(({ count }) => count > 0);
@@ -227,8 +228,8 @@ export function matrixChart({ title, xLabel, yLabel, counts }: MatrixChart, look
   });
 }
 
-export const markKinds = ['joined', 'lost', 'late'] as const;
-export type MarkKind = (typeof markKinds)[number];
+const markKinds = ['joined', 'lost', 'late'] as const;
+type MarkKind = (typeof markKinds)[number];
 
 export interface Timeline {
   readonly title: string;
@@ -400,20 +401,22 @@ function colorOf({ colors }: Look, index: number): string {
   return colors[index % colors.length];
 }
 
-/** Names beside the rows: what does not fit is cut, and where it was stands a sign. */
+/** In the middle: names that are alike differ at their end. */
+function cutTo(most: number, name: string): string {
+  const end = Math.floor((most - 1) / 2);
+  return `${name.slice(0, most - 1 - end)}…${name.slice(-end)}`;
+}
+
+/** Names beside the rows: what does not fit is cut. */
 function labelsOf(names: readonly string[], { width }: Look) {
   const most = Math.floor((width * 0.3) / LETTER_WIDTH);
   const longest = Math.max(0, ...names.map(({ length }) => Math.min(length, most)));
   return {
     width: 24 + longest * LETTER_WIDTH,
-    text: (name: string): string => (name.length > most ? `${name.slice(0, most - 1)}…` : name),
+    text: (name: string): string => (name.length > most ? cutTo(most, name) : name),
   };
 }
 
 function tickFormat(unit: Unit | undefined) {
   return unit === 'percent' && { tickFormat: (value: number) => `${Number((value * 100).toFixed(3))} %` };
-}
-
-function sumOf(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0);
 }

@@ -70,6 +70,9 @@ summary:focus-visible, .scroll:focus-visible { outline: 2px solid var(--color-0)
 @media print { details > * { display: block; } }
 `;
 
+/** By this a page is known. */
+export const GENERATOR = '<meta name="generator" content="Lockstep">';
+
 /** The same document gives the same text. */
 export function htmlPage({ title, subtitle, blocks }: Document): string {
   // The policy lets nothing be loaded, whatever stands in a name or a message.
@@ -77,6 +80,7 @@ export function htmlPage({ title, subtitle, blocks }: Document): string {
 <html lang="en">
 <head>
 <meta charset="utf-8">
+${GENERATOR}
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,">

@@ -33,6 +33,14 @@ export function evenly<T>(items: readonly T[], most: number): readonly T[] {
   );
 }
 
+/** At most so many groups of neighbours, of equal length but for the last. */
+export function groups<T>(items: readonly T[], most: number): T[][] {
+  const length = Math.max(1, Math.ceil(items.length / most));
+  return Array.from({ length: Math.ceil(items.length / length) }, (_, index) =>
+    items.slice(index * length, (index + 1) * length),
+  );
+}
+
 /** What to add where not all are shown. */
 export function shownOf(shown: number, all: number, which: string): string {
   return shown < all ? `; ${which}${integer(shown)} of ${integer(all)}` : '';

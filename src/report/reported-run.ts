@@ -5,6 +5,22 @@ import type { NodeReport, ThreadReport } from '../shared/events.js';
 import type { EpochFigures, StepMeans } from '../shared/metrics.js';
 import type { Shape } from '../shared/shape.js';
 
+export type ThreadWork = Omit<ThreadReport, 'busyMs'>;
+
+export type NodeWork = Pick<
+  NodeReport,
+  | 'node'
+  | 'name'
+  | 'threads'
+  | 'samples'
+  | 'parts'
+  | 'waitedForMs'
+  | 'expired'
+  | 'losses'
+  | 'sentBytes'
+  | 'receivedBytes'
+>;
+
 /** Something that happened, at the `timeMs` of its event. */
 export interface Mark {
   readonly type: 'thread-lost' | 'node-joined' | 'node-lost' | 'lease-expired';
@@ -32,11 +48,13 @@ export interface Session {
   readonly end: 'done' | 'interrupted' | 'error' | 'unknown';
   /** Of an error. */
   readonly message: string;
-  /** Means over consecutive `step` events. */
+  /** Of consecutive `step` events. */
   readonly rates: readonly {
     readonly fromMs: number;
     readonly toMs: number;
-    readonly imagesPerSecond: number;
+    readonly images: number;
+    /** Of that time; the rest was evaluation and saving. */
+    readonly trainMs: number;
   }[];
   readonly marks: readonly Mark[];
   /** What nodes did from then on: as in their reports. */
@@ -46,12 +64,12 @@ export interface Session {
     readonly name: string;
     readonly state: NodeReport['state'];
   }[];
-  /** At its end; empty where it was killed. */
-  readonly threads: readonly ThreadReport[];
-  readonly nodes: readonly NodeReport[];
+  /** At its end; empty where it was killed, or failed. */
+  readonly threads: readonly ThreadWork[];
+  readonly nodes: readonly NodeWork[];
 }
 
-export interface WorstDigit {
+export interface WorstImage {
   /** In the test set, from 0. */
   readonly index: number;
   readonly label: number;
@@ -75,7 +93,7 @@ export interface TestResult {
   readonly confusion: Confusion;
   readonly confusedPairs: readonly ConfusedPair[];
   /** Those with the largest loss, the largest first. */
-  readonly worst: readonly WorstDigit[];
+  readonly worst: readonly WorstImage[];
 }
 
 export interface ReportedRun {

@@ -2,7 +2,8 @@
 
 import type { ClassResult, ConfusedPair, Confusion } from '../shared/confusion.js';
 import { integer, percent, plural } from '../shared/format.js';
-import type { EpochFigures } from '../shared/metrics.js';
+import { sum } from '../shared/sum.js';
+import type { EpochFigures, StepMeans } from '../shared/metrics.js';
 import { formatShape, type Shape } from '../shared/shape.js';
 import { comparison } from './compared-runs.js';
 import {
@@ -17,10 +18,10 @@ import {
 } from './document.js';
 import { dotChart, matrixChart, type Series } from './figure.js';
 import { htmlPage } from './html.js';
-import { evenly, MOST_MARKED, pageOf, shownOf, type Page } from './part.js';
+import { evenly, groups, MOST_MARKED, pageOf, shownOf, type Page } from './part.js';
 import { pictureAddress } from './picture.js';
-import type { ReportedRun, WorstDigit } from './reported-run.js';
-import { imagesPerSecond, seconds, stepTime, sum, throughput } from './run-time.js';
+import type { ReportedRun, WorstImage } from './reported-run.js';
+import { imagesPerSecond, seconds, stepTime, throughput } from './run-time.js';
 import { work } from './run-timeline.js';
 
 /** Pages stay below 3 MB. */
@@ -136,7 +137,7 @@ function summary(run: ReportedRun): (readonly [string, string])[] {
 
 function curves(run: ReportedRun, page: Page): Block[] {
   const epochs = evenly(run.epochs, page.most(400));
-  const steps = evenly(run.steps, page.most(400));
+  const steps = groups(run.steps, page.most(400)).map(meansOf);
   const isPlain = epochs.length > MOST_MARKED;
   const figures: Figure[] = [];
   if (epochs.length > 0) {
@@ -164,8 +165,7 @@ function curves(run: ReportedRun, page: Page): Block[] {
       name,
       points: steps.map(means => ({ x: means.step, y: means[y] })),
     });
-    const [first, second] = steps;
-    const together = (second?.step ?? first.step + 1) - first.step;
+    const together = steps[0].step;
     figures.push(
       lineFigure(
         'step-loss',
@@ -192,6 +192,12 @@ function curves(run: ReportedRun, page: Page): Block[] {
     page.figures(figures),
     ...(epochs.length > 0 ? [details('The epochs in numbers', [epochTable(run.epochs, page)])] : []),
   ];
+}
+
+/** Means of means over as many steps each, as the last group may not be. */
+function meansOf(group: readonly StepMeans[]): StepMeans {
+  const { step, learningRate } = group.at(-1)!;
+  return { step, learningRate, loss: sum(group.map(({ loss }) => loss)) / group.length };
 }
 
 function byEpoch(
@@ -323,7 +329,7 @@ function withMost(confusion: Confusion, pairs: readonly ConfusedPair[], most: nu
 /** Of all pictures together; MNIST's take far less. */
 const PICTURE_BYTES = 600_000;
 
-function pictures(worst: readonly WorstDigit[], shape: Shape, mostBytes: number): Picture[] {
+function pictures(worst: readonly WorstImage[], shape: Shape, mostBytes: number): Picture[] {
   const shown: Picture[] = [];
   let sizeBytes = 0;
   for (const { index, label, predicted, ofLabel, ofPredicted, loss, pixels } of worst) {

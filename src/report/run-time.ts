@@ -1,10 +1,11 @@
 // The part of a report on speed: images a second over time, and where the time of the threads went.
 
 import { percent, plural } from '../shared/format.js';
+import { sum } from '../shared/sum.js';
 import { details, lineFigure, text, type Block } from './document.js';
 import { stackedBars, type Series } from './figure.js';
-import { evenly, shownOf, type Page } from './part.js';
-import type { ReportedRun, Session } from './reported-run.js';
+import { groups, shownOf, type Page } from './part.js';
+import type { ReportedRun, Session, ThreadWork } from './reported-run.js';
 
 export const noEvents = 'The folder keeps no events (events.jsonl), so it is not known what happened when.';
 
@@ -14,7 +15,7 @@ export function throughput({ sessions }: ReportedRun, page: Page): Block[] {
   if (series[0].points.length === 0) return [];
   const figure = lineFigure(
     'throughput',
-    'Training images a second, evaluation and saving left out of the time.',
+    'Training images a second; evaluation and saving are left out of the time.',
     { title: 'Throughput', xLabel: timeLabel(sessions), yLabel: 'images/s', isPlain: true, series },
     true,
   );
@@ -23,18 +24,22 @@ export function throughput({ sessions }: ReportedRun, page: Page): Block[] {
 
 export function rateSeries(name: string, sessions: readonly Session[], { most }: Page): Series {
   const offsets = offsetsMs(sessions);
+  const placed = sessions.flatMap(({ rates }, index) =>
+    rates.map(rate => ({ rate, offsetMs: offsets[index] })),
+  );
   return {
     name,
-    points: evenly(
-      sessions.flatMap(({ rates }, index) =>
-        rates.map(({ fromMs, toMs, imagesPerSecond: y }) => ({
-          x: (offsets[index] + (fromMs + toMs) / 2) / 1000,
-          y,
-        })),
-      ),
-      most(600),
-    ),
+    points: groups(placed, most(600)).map(group => {
+      const [first, last] = [group[0], group.at(-1)!];
+      const middleMs = (first.offsetMs + first.rate.fromMs + last.offsetMs + last.rate.toMs) / 2;
+      return { x: middleMs / 1000, y: rateOf(group.map(({ rate }) => rate)) };
+    }),
   };
+}
+
+/** Images a second of training. */
+function rateOf(rates: Session['rates']): number {
+  return (1000 * sum(rates.map(({ images }) => images))) / sum(rates.map(({ trainMs }) => trainMs));
 }
 
 /** Of the coordinator's process; those of TensorFlow's processes are nodes, which join. */
@@ -58,9 +63,20 @@ export function offsetsMs(sessions: readonly Session[]): number[] {
 
 export function imagesPerSecond(sessions: readonly Session[]): number | undefined {
   const rates = sessions.flatMap(session => session.rates);
-  const totalMs = sum(rates.map(({ fromMs, toMs }) => toMs - fromMs));
-  if (totalMs === 0) return undefined;
-  return sum(rates.map(rate => rate.imagesPerSecond * (rate.toMs - rate.fromMs))) / totalMs;
+  return rates.length > 0 ? rateOf(rates) : undefined;
+}
+
+/** How the process ended, where it did: the last one of a run that is at work has not. */
+export function endOf({ sessions, state }: Pick<ReportedRun, 'sessions' | 'state'>, index: number): string {
+  const { end, message } = sessions[index];
+  const isLast = index === sessions.length - 1;
+  const unknown = isLast && state === 'running' ? 'it is still at work' : 'it was killed';
+  return {
+    done: 'it ended with the run',
+    interrupted: 'it was interrupted',
+    error: `it ended with ${message}`,
+    unknown,
+  }[end];
 }
 
 const timeParts = {
@@ -70,50 +86,49 @@ const timeParts = {
   updating: 'updateMs',
 } as const;
 
+/** Of threads that worked in sessions of so many milliseconds: the share of each part of it, and of the rest. */
+function sharesOf(works: readonly { readonly work: ThreadWork; readonly endMs: number }[]): number[] {
+  const totalMs = Math.max(1, sum(works.map(({ endMs }) => endMs)));
+  const parts = Object.values(timeParts).map(key => sum(works.map(({ work }) => work[key])) / totalMs);
+  return [...parts, Math.max(0, 1 - sum(parts))];
+}
+
 export function stepTime({ sessions }: ReportedRun, page: Page): Block[] {
-  const told = sessions.filter(({ threads }) => threads.length > 0);
+  const works = sessions.flatMap(({ threads, endMs }) => threads.map(work => ({ work, endMs })));
   const untold = sessions.filter(session => threadsOf(session) > 0 && session.threads.length === 0).length;
   const notTold =
     untold === 0
       ? ''
-      : ` Of ${plural(untold, 'session')} it is not known: ${untold === 1 ? 'it was killed, or is' : 'they were killed, or are'} still at work.`;
-  if (told.length === 0) return notTold === '' ? [] : [text(notTold.trimStart())];
-  const indices = [...new Set(told.flatMap(({ threads }) => threads.map(({ thread }) => thread)))].toSorted(
-    (a, b) => a - b,
-  );
-  const rows = indices.map(index => {
-    const reports = told.flatMap(({ threads, endMs }) =>
-      threads.filter(({ thread }) => thread === index).map(report => ({ report, endMs })),
-    );
-    const totalMs = sum(reports.map(({ endMs }) => endMs));
-    const parts = Object.values(timeParts).map(
-      key => sum(reports.map(({ report }) => report[key])) / Math.max(1, totalMs),
-    );
-    return { totalMs, shares: [...parts, Math.max(0, 1 - sum(parts))] };
+      : `Of ${plural(untold, 'session')} it is not known: threads tell it when a run ends or is interrupted.`;
+  if (works.length === 0) return notTold === '' ? [] : [text(notTold)];
+  const threads = [...new Set(works.map(({ work }) => work.thread))].toSorted((a, b) => a - b);
+  const rows = threads.slice(0, page.most(64)).map(thread => {
+    const own = works.filter(({ work }) => work.thread === thread);
+    return { name: `thread ${thread}`, totalMs: sum(own.map(({ endMs }) => endMs)), shares: sharesOf(own) };
   });
-  const shown = rows.slice(0, page.most(64));
   const names = [...Object.keys(timeParts), 'other'];
-  const means = names.map((_, part) => sum(rows.map(({ shares }) => shares[part])) / rows.length);
-  const labels = indices.slice(0, shown.length).map(index => `thread ${index}`);
+  const all = sharesOf(works).map((part, index) => `${percent(part, 1)} ${names[index]}`);
+  const what = `Shares of the time of the sessions, from start to end${shownOf(rows.length, threads.length, 'threads: ')}`;
   return [
     text(
-      `The threads spent ${names.map((name, part) => `${percent(means[part], 1)} ${name}`).join(', ')}.${notTold} ` +
+      `The threads spent ${all.join(', ')}. ${notTold} ` +
         'Computing is leaves, of training and evaluation; waiting is at the barriers of a step; reducing adds the sums of ' +
-        'all threads, and updating changes the weights, each thread its slice. Other is starting, reading data, saving, ' +
-        'the time between spans of steps, when the main thread looks up, and where there are nodes waiting for them.',
+        'all threads, and updating changes the weights, each thread its slice. Other is the rest: starting and reading data, ' +
+        'saving, the time between spans of steps, when the main thread looks up, waiting for the last thread of an ' +
+        'evaluation and for nodes, and steps that were broken off.',
     ),
     page.figures([
       {
         name: 'step-time',
-        caption: `Shares of the time that each thread was there${shownOf(shown.length, rows.length, 'threads: ')}.`,
+        caption: `${what}.`,
         isWide: true,
         draw: look =>
           stackedBars(
             {
               title: 'Where the time went',
               xLabel: 'of the time',
-              names: labels,
-              parts: names.map((name, part) => ({ name, values: shown.map(({ shares }) => shares[part]) })),
+              names: rows.map(({ name }) => name),
+              parts: names.map((name, part) => ({ name, values: rows.map(({ shares }) => shares[part]) })),
               unit: 'percent',
             },
             look,
@@ -123,10 +138,10 @@ export function stepTime({ sessions }: ReportedRun, page: Page): Block[] {
     details('The threads in numbers', [
       {
         type: 'table',
-        caption: `Shares of the time that each thread was there${shownOf(shown.length, rows.length, 'threads: ')}`,
+        caption: what,
         head: ['thread', 'time', ...names],
-        rows: shown.map(({ totalMs, shares }, row) =>
-          [String(indices[row]), seconds(totalMs)].concat(shares.map(value => percent(value, 1))),
+        rows: rows.map(({ name, totalMs, shares }) =>
+          [name, seconds(totalMs)].concat(shares.map(part => percent(part, 1))),
         ),
       },
     ]),
@@ -135,8 +150,4 @@ export function stepTime({ sessions }: ReportedRun, page: Page): Block[] {
 
 export function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(ms < 100_000 ? 1 : 0)} s`;
-}
-
-export function sum(values: readonly number[]): number {
-  return values.reduce((total, value) => total + value, 0);
 }

@@ -1,12 +1,12 @@
 // The part of a report on who did the work: a timeline of threads and nodes, and what each has computed.
 
-import type { NodeReport } from '../shared/events.js';
 import { integer, percent, plural } from '../shared/format.js';
+import { sum } from '../shared/sum.js';
 import { details, text, type Block } from './document.js';
 import { timeline, type TimelineRow } from './figure.js';
 import { evenly, shownOf, type Page } from './part.js';
-import type { Mark, ReportedRun, Session } from './reported-run.js';
-import { noEvents, offsetsMs, seconds, sum, threadsOf, timeLabel } from './run-time.js';
+import type { Mark, NodeWork, ReportedRun, Session } from './reported-run.js';
+import { endOf, noEvents, offsetsMs, seconds, threadsOf, timeLabel } from './run-time.js';
 
 const markKindOf = {
   'thread-lost': 'lost',
@@ -39,14 +39,14 @@ export function work(run: ReportedRun, page: Page): Block[] {
   const marksOfRows = marks.filter(({ who }) => drawn.some(row => row.who === who));
   const marksDrawn = evenly(marksOfRows, page.most(500));
   const end = sum(sessions.map(({ endMs }) => endMs)) / 1000;
-  const shortest = end / (page.most(2000) / drawn.length);
+  const shortest = end / page.most(1000);
   return [
-    text(describeSessions(sessions, page)),
+    text(describeSessions(run, page)),
     page.figures([
       {
         name: 'timeline',
         caption:
-          'Who was there when: solid while computing, faint while joining, fetching, spare or late' +
+          'Who was there when: solid while computing, faint while joining, fetching, spare or late, as nodes report it once a second' +
           (sessions.length > 1 ? '; dashed lines: the run was resumed' : '') +
           `${shownOf(drawn.length, allRows, 'rows: ')}${shownOf(marksDrawn.length, marksOfRows.length, 'marks: ')}.`,
         isWide: true,
@@ -85,27 +85,20 @@ function placed(mark: Mark, index: number, offsetMs: number): PlacedMark {
 }
 
 /** Of more sessions the first ones are told of. */
-function describeSessions(sessions: readonly Session[], { most }: Page): string {
+function describeSessions(run: ReportedRun, { most }: Page): string {
+  const { sessions } = run;
   const told = sessions.slice(0, most(10));
-  const sentences = told.map(
-    ({ startedAt, resumedStep, lastStep, workers, engine, endMs, end, message }, index) => {
-      const begin = sessions.length > 1 ? `Session ${index + 1}` : 'The run';
-      const ending = {
-        done: 'it ended with the run',
-        interrupted: 'it was interrupted',
-        error: `it ended with ${message}`,
-        unknown: 'it was killed, or is still at work',
-      };
-      const done =
-        lastStep > resumedStep
-          ? `did steps ${integer(resumedStep + 1)} to ${integer(lastStep)}`
-          : 'did no step';
-      return (
-        `${begin} began at ${startedAt} with ${plural(workers, 'worker')} (engine ${engine}), ${done} in ` +
-        `${seconds(endMs)}; ${ending[end]}.`
-      );
-    },
-  );
+  const sentences = told.map(({ startedAt, resumedStep, lastStep, workers, engine, endMs }, index) => {
+    const begin = sessions.length > 1 ? `Session ${index + 1}` : 'The run';
+    const done =
+      lastStep > resumedStep
+        ? `did steps ${integer(resumedStep + 1)} to ${integer(lastStep)}`
+        : 'did no step';
+    return (
+      `${begin} began at ${startedAt} with ${plural(workers, 'worker')} (engine ${engine}), ${done} in ` +
+      `${seconds(endMs)}; ${endOf(run, index)}.`
+    );
+  });
   const rest = sessions.length - told.length;
   return [...sentences, ...(rest > 0 ? [`${plural(rest, 'more session')} followed.`] : [])].join(' ');
 }
@@ -151,18 +144,22 @@ function nodeRows(sessions: readonly Session[], offsets: readonly number[]): Row
   return Array.from(rows, ([who, { name, spans }]) => ({
     who,
     // Rows are told apart by their names.
-    name: names.filter(other => other === name).length > 1 ? `${name} ${who.slice(0, 4)}` : name,
+    name: names.filter(other => other === name).length > 1 ? `${name} ${who.slice(0, 8)}` : name,
     spans,
   }));
 }
 
-/** What is too short to be seen is drawn as one with the piece before. */
+/** Pieces too short to be seen are drawn as one with the piece before, solid if one of them is. */
 function merged(spans: Row['spans'], shortest: number): Row['spans'] {
-  const pieces: Row['spans'][number][] = [];
-  for (const span of spans) {
+  const pieces: { from: number; to: number; isFaint: boolean }[] = [];
+  for (const { from, to, isFaint = false } of spans) {
     const last = pieces.at(-1);
-    if (last && span.to - last.from < shortest) pieces[pieces.length - 1] = { ...last, to: span.to };
-    else pieces.push(span);
+    if (last && to - last.from < shortest) {
+      last.to = to;
+      last.isFaint &&= isFaint;
+    } else {
+      pieces.push({ from, to, isFaint });
+    }
   }
   return pieces;
 }
@@ -173,7 +170,7 @@ function describeMark(mark: PlacedMark, isTold: boolean): string {
 
 function workTables(sessions: readonly Session[], { most }: Page): Block[] {
   const threads = new Map<number, number>();
-  const nodes = new Map<string, NodeReport[]>();
+  const nodes = new Map<string, NodeWork[]>();
   for (const session of sessions) {
     for (const { thread, leaves } of session.threads)
       threads.set(thread, (threads.get(thread) ?? 0) + leaves);
@@ -220,12 +217,12 @@ function workTables(sessions: readonly Session[], { most }: Page): Block[] {
   ];
 }
 
-function samplesOf(reports: readonly NodeReport[]): number {
+function samplesOf(reports: readonly NodeWork[]): number {
   return sum(reports.map(({ samples }) => samples));
 }
 
 /** Of one node, over all sessions. */
-function nodeRow(reports: readonly NodeReport[]): string[] {
+function nodeRow(reports: readonly NodeWork[]): string[] {
   const [{ name, node, threads }] = reports;
   const total = (
     key: 'samples' | 'parts' | 'waitedForMs' | 'expired' | 'losses' | 'sentBytes' | 'receivedBytes',

@@ -1,5 +1,7 @@
 // How well each class is told from the others, out of labels and predictions.
 
+import { sum } from './sum.js';
+
 export interface ClassResult {
   readonly class: number;
   /** Samples whose label is this class. */
@@ -50,8 +52,4 @@ export function confusedPairs(confusion: Confusion): ConfusedPair[] {
     .flatMap((row, label) => row.map((samples, predicted) => ({ label, predicted, samples })))
     .filter(({ label, predicted, samples }) => label !== predicted && samples > 0)
     .toSorted((a, b) => b.samples - a.samples);
-}
-
-function sum(counts: readonly number[]): number {
-  return counts.reduce((total, count) => total + count, 0);
 }

@@ -26,7 +26,6 @@ export interface StepMeans {
   readonly step: number;
   /** In nats. */
   readonly loss: number;
-  readonly accuracy: number;
   /** Of the last of them. */
   readonly learningRate: number;
 }

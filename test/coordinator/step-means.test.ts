@@ -14,7 +14,6 @@ const step = (n: number, changed: object = {}) =>
     epoch: 1,
     learningRate: n / 100,
     loss: n,
-    accuracy: n % 2,
     ...changed,
   });
 const epoch = JSON.stringify({ type: 'epoch', step: 2, epoch: 1, testLoss: 9 });
@@ -30,12 +29,12 @@ const seven = [step(1), step(2), epoch, step(3), step(4), step(5), step(6), step
 
 test('steps are means over as many as it takes to be few enough, the last group is what is left', async () => {
   assert.deepEqual(await read(seven, 7, 3), [
-    { step: 3, loss: 2, accuracy: 2 / 3, learningRate: 0.03 },
-    { step: 6, loss: 5, accuracy: 1 / 3, learningRate: 0.06 },
-    { step: 7, loss: 7, accuracy: 1, learningRate: 0.07 },
+    { step: 3, loss: 2, learningRate: 0.03 },
+    { step: 6, loss: 5, learningRate: 0.06 },
+    { step: 7, loss: 7, learningRate: 0.07 },
   ]);
   assert.equal((await read(seven, 7, 7)).length, 7);
-  assert.deepEqual(await read(seven, 7, 1), [{ step: 7, loss: 4, accuracy: 4 / 7, learningRate: 0.07 }]);
+  assert.deepEqual(await read(seven, 7, 1), [{ step: 7, loss: 4, learningRate: 0.07 }]);
   for (let steps = 1; steps <= 7; steps++) {
     for (let most = 1; most <= 8; most++) {
       const means = await read(seven, steps, most);

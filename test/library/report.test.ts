@@ -64,14 +64,17 @@ test('a run that lost a thread and was resumed is gathered as its events and fil
       [second.end, second.workers, second.resumedStep, second.lastStep, second.endMs],
       ['done', 3, first.lastStep, steps, done.timeMs],
     );
-    assert.deepEqual(second.threads, done.threads);
+    assert.deepEqual(
+      second.threads.map(({ leaves, waitMs }) => [leaves, waitMs]),
+      done.threads.map(({ leaves, waitMs }) => [leaves, waitMs]),
+    );
     assert.deepEqual(
       second.marks.map(({ type, who, timeMs, step }) => ({ type, who, timeMs, step })),
       [{ type: 'thread-lost', who: 'thread 1', timeMs: lost.timeMs, step: lost.step }],
     );
-    const trainMs = second.rates.map(({ fromMs, toMs }) => toMs - fromMs);
-    const images = second.rates.reduce((sum, rate, i) => sum + (rate.imagesPerSecond * trainMs[i]) / 1000, 0);
-    const rate = images / (trainMs.reduce((sum, ms) => sum + ms, 0) / 1000);
+    const total = (key: 'images' | 'trainMs'): number =>
+      second.rates.reduce((sum, rate) => sum + rate[key], 0);
+    const rate = (1000 * total('images')) / total('trainMs');
     assert.ok(Math.abs(rate / done.imagesPerSecond - 1) < 0.01, `${rate} and ${done.imagesPerSecond}`);
 
     const lines = readFileSync(join(out, 'metrics.jsonl'), 'utf8').trimEnd().split('\n');
@@ -207,15 +210,18 @@ test('a report is replaced; what is something else, or cannot be written, is lef
     await train({ ...tiny, maxSteps: 4, out });
     const { path } = await report(out);
     const before = readFileSync(path, 'utf8');
-    writeFileSync(path, '<!DOCTYPE html>\nold');
+    writeFileSync(path, before.replaceAll('tiny', 'old'));
     await report(out);
     assert.equal(readFileSync(path, 'utf8'), before);
     const files = readdirSync(out).toSorted();
+    const homepage = join(dir, 'index.html');
+    writeFileSync(homepage, '<!doctype html>\n<h1>me</h1>');
 
     const metrics = readFileSync(join(out, 'metrics.jsonl'));
     for (const [file, message] of [
-      [join(out, 'metrics.jsonl'), /is there already, is no HTML file, and was left as it is/],
-      [out, /is no HTML file/],
+      [join(out, 'metrics.jsonl'), /is there already, is no report, and was left as it is/],
+      [out, /is no report/],
+      [homepage, /is no report/],
       [join(dir, 'nothing', 'report.html'), /cannot be written: ENOENT/],
     ] as const) {
       await assert.rejects(report(out, { out: file }), { code: 'LOCKSTEP_BAD_SETTING', message });
@@ -223,7 +229,8 @@ test('a report is replaced; what is something else, or cannot be written, is lef
     assert.deepEqual(readFileSync(join(out, 'metrics.jsonl')), metrics);
     writeFileSync(join(out, 'hashes.txt'), 'no hash, and long enough to be one');
     await assert.rejects(report(out, { out: join(dir, 'new.html') }), { code: 'LOCKSTEP_FILE_DAMAGED' });
-    assert.deepEqual(readdirSync(dir), ['run']);
+    assert.equal(readFileSync(homepage, 'utf8'), '<!doctype html>\n<h1>me</h1>');
+    assert.deepEqual(readdirSync(dir), ['index.html', 'run']);
     assert.deepEqual(readdirSync(out).toSorted(), files);
   });
 });

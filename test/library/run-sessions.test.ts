@@ -16,24 +16,10 @@ function stepEvent(step: number, timeMs: number, imagesPerSecond: number): KeptE
   return { type: 'step', step, timeMs, imagesPerSecond };
 }
 
-const threads = [{ thread: 0, leaves: 8, busyMs: 6, computeMs: 3, reduceMs: 2, updateMs: 1, waitMs: 4 }];
+const threads = [{ thread: 0, leaves: 8, computeMs: 3, reduceMs: 2, updateMs: 1, waitMs: 4 }];
 
 function nodeEvent(node: string, state: KeptEventOf<'node'>['state'], timeMs: number): KeptEventOf<'node'> {
-  const counts = { sentBytes: 1, receivedBytes: 2, parts: 3, samples: 4, waitedForMs: 5, shards: 6 };
-  const rest = { expired: 0, dropped: 0, losses: 0, lastHeardMs: 1, roundTripMs: 2, imagesPerSecond: 3 };
-  return {
-    type: 'node',
-    node,
-    name: `name of ${node}`,
-    state,
-    threads: 4,
-    lanes: 2,
-    why: '',
-    ...counts,
-    ...rest,
-    step: 1,
-    timeMs,
-  };
+  return { type: 'node', node, name: `name of ${node}`, state, step: 1, timeMs };
 }
 
 test('a session lasts from its start to its last event, and says how it ended', () => {
@@ -132,13 +118,13 @@ test('a rate is that of its step event, over the time in which it trained', () =
   // Of 200 ms before the second event 100 went by before training.
   const events = [start(), stepEvent(1, 110, 1000), stepEvent(3, 310, 2000), stepEvent(8, 410, 5000)];
   assert.deepEqual(sessionsOf(events).sessions[0].rates, [
-    { fromMs: 10, toMs: 110, imagesPerSecond: 1000 },
-    { fromMs: 210, toMs: 310, imagesPerSecond: 2000 },
-    { fromMs: 310, toMs: 410, imagesPerSecond: 5000 },
+    { fromMs: 10, toMs: 110, images: 100, trainMs: 100 },
+    { fromMs: 210, toMs: 310, images: 200, trainMs: 100 },
+    { fromMs: 310, toMs: 410, images: 500, trainMs: 100 },
   ]);
   // What cannot be is no rate: no time, no steps.
   const odd = [start({ resumedStep: 2 }), stepEvent(2, 10, 5), stepEvent(3, 10, 0), stepEvent(4, 60, 2000)];
-  assert.deepEqual(sessionsOf(odd).sessions[0].rates, [{ fromMs: 10, toMs: 60, imagesPerSecond: 2000 }]);
+  assert.deepEqual(sessionsOf(odd).sessions[0].rates, [{ fromMs: 10, toMs: 60, images: 100, trainMs: 50 }]);
 });
 
 test('rates are means over equally many step events, so that there are few, however many events there are', () => {
@@ -161,10 +147,11 @@ test('rates are means over equally many step events, so that there are few, howe
     const { rates } = sessionsOf([start({ timeMs: 0 }), ...events]).sessions[0];
     assert.equal(rates.length, Math.ceil(count / length));
     assert.ok(rates.length <= MOST_RATES);
-    for (const [i, { fromMs, toMs, imagesPerSecond }] of rates.entries()) {
+    for (const [i, { fromMs, toMs, images, trainMs }] of rates.entries()) {
       const [from, to] = [i * length, Math.min(count, (i + 1) * length)];
       const taken = seconds.slice(from, to).reduce((sum, one) => sum + one, 0);
-      assert.ok(Math.abs((imagesPerSecond * taken) / (100 * (to - from)) - 1) < 1e-9);
+      assert.equal(images, 100 * (to - from));
+      assert.ok(Math.abs(trainMs / (1000 * taken) - 1) < 1e-9);
       assert.equal(fromMs, events[from].timeMs - 1000 * seconds[from]);
       assert.equal(toMs, events[to - 1].timeMs);
     }
@@ -190,4 +177,10 @@ test('of what is too much the first are kept, of each type, and the rest is coun
   assert.equal(sessions[1].marks.length, 1);
   assert.equal(warnings.length, 1);
   assert.match(warnings[0], /^7 events \(.*\) are too many to be shown; the first of each session are\.$/);
+});
+
+test('lines that are no events are counted', () => {
+  const { warnings } = sessionsOf([start(), undefined, stepEvent(1, 10, 5), undefined]);
+  assert.deepEqual(warnings, ['2 lines of events.jsonl are no event that this version knows.']);
+  assert.equal(sessionsOf([start(), undefined]).warnings.length, 1);
 });

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { parseHTML } from 'linkedom';
 import { PNG } from 'pngjs';
 import type { ReportedRun } from '#dist/report/reported-run.js';
+import { evenly, groups } from '#dist/report/part.js';
 import { reportPage } from '#dist/report/run-report.js';
 import { marks, nodeA, someRun, someSession, someTest } from '../support/reported-run.js';
 
@@ -133,12 +134,9 @@ test('a resumed run has its sessions one after another', () => {
     .filter(shape => /it was killed/.test(shape.querySelector('title')!.textContent))
     .map(shape => Number(toSeconds(xOf(shape)).toFixed(2)));
   assert.deepEqual(lost, [2, 7]);
-  assert.match(
-    words,
-    /Session 1 began .* did steps 1 to 700 in 5\.0 s; it was killed, or is still at work\./,
-  );
+  assert.match(words, /Session 1 began .* did steps 1 to 700 in 5\.0 s; it was killed\./);
   assert.match(words, /Session 2 began .* did steps 601 to 1,000 in 10\.0 s; it ended with the run\./);
-  assert.match(words, /Of 1 session it is not known: it was killed, or is still at work\./);
+  assert.match(words, /Of 1 session it is not known: threads tell it when a run ends or is interrupted\./);
   assert.match(words, /15\.0 s in 2 sessions/);
 });
 
@@ -150,8 +148,8 @@ test('the time of threads is told in shares that add up', () => {
   );
 });
 
-test('images/s are weighted by time', () => {
-  assert.match(pageOf(someRun()).words, /images\/s\s*20,000/);
+test('images/s are all images over the time of training', () => {
+  assert.match(pageOf(someRun()).words, /images\/s\s*23,333/);
 });
 
 test('what was computed is told of each thread and node', () => {
@@ -167,6 +165,59 @@ test('what was computed is told of each thread and node', () => {
   assert.ok(has(['attic (a1b2c3d4)', '4', '120,000', '2,000', '0.3 s', '1', '1', '30.0 MB', '60.0 MB']));
   assert.ok(has(['node-lost', '1', '3.000 s', '600', 'attic (a1b2c3d4)', '<b>closed</b> & gone']));
   assert.ok(has(['2', '10', '7', '70.00 %', '7', '100.00 %']));
+});
+
+test('a session says how it ended, or that it has not', () => {
+  const killed = someSession({ end: 'unknown', threads: [], nodes: [] });
+  const failed = someSession({ end: 'error', message: 'LOCKSTEP_NAN: no number.', threads: [], nodes: [] });
+  const { words } = pageOf(someRun({ state: 'running', sessions: [killed, failed, killed] }));
+  const ends = Array.from(words.matchAll(/in 10\.0 s; (.*?)\. (?=Session|\n|Timeline)/g), ([, end]) => end);
+  assert.deepEqual(ends.slice(0, 2), ['it was killed', 'it ended with LOCKSTEP_NAN: no number.']);
+  assert.match(words, /Session 3 [^;]*; it is still at work\./);
+  assert.match(words, /Of 3 sessions it is not known/);
+});
+
+test('the time of all threads together is weighted by how long they were there', () => {
+  const [one] = someSession().threads;
+  const short = someSession({
+    endMs: 1000,
+    threads: [{ ...one, computeMs: 0, waitMs: 0, reduceMs: 0, updateMs: 0 }],
+  });
+  const { words } = pageOf(someRun({ sessions: [short, someSession({ threads: [one] })] }));
+  // 6 of 11 s, and 3 of them in nothing that is named.
+  assert.match(
+    words,
+    /spent 54\.5 % computing, 9\.1 % waiting, 4\.5 % reducing, 4\.5 % updating, 27\.3 % other\./,
+  );
+});
+
+test('the loss of the steps is told as means over as many steps as they are', () => {
+  const steps = Array.from({ length: 300 }, (_, index) => ({
+    step: 4 * (index + 1),
+    loss: index % 2,
+    learningRate: 1,
+  }));
+  const run = someRun({ steps });
+  assert.match(pageOf(run).words, /before the update, means over 4 steps\./);
+  // Two runs have room for 200 points each, so pairs are joined: of 0 and 1 in turns there is 0.5 everywhere.
+  const { document, words } = pageOf(run, someRun({ name: 'small-2' }));
+  assert.match(words, /before the update, means over 8 steps\./);
+  const line = document.querySelector('#run-1-step-loss [aria-label=line] path')!.getAttribute('d')!;
+  const heights = new Set(Array.from(line.matchAll(/,([\d.]+)/g), ([, y]) => y));
+  assert.equal(heights.size, 1);
+});
+
+test('short pieces of the timeline are joined, long ones are not', () => {
+  const states = ['late', 'active', 'late', 'active'] as const;
+  const flapping = someSession({
+    marks: marks.slice(0, 1),
+    nodeStates: states.map((state, index) => ({ timeMs: 900 + index, node: nodeA, name: '', state })),
+  });
+  const { document } = pageOf(someRun({ sessions: [flapping] }));
+  const svg = document.querySelector('#timeline .drawn-wide svg')!;
+  const bars = svg.querySelectorAll('[aria-label=bar] rect').length;
+  // Two threads; the node joining, what it did within 3 ms as one, and the long rest.
+  assert.equal(bars, 5);
 });
 
 test('without events, epochs or an evaluation the rest is shown, and what is missing is said', () => {
@@ -199,7 +250,7 @@ test('several runs are compared: what differs, and whether their bits are the sa
   const same = pageOf(someRun(), other);
   assert.match(same.words, /All have the same hash/);
   assert.match(same.words, /Settings that differ/);
-  const legends = [...same.document.querySelectorAll('#compared-test-loss .legend')];
+  const legends = [...same.document.querySelectorAll('#compared-testLoss .legend')];
   assert.deepEqual(
     legends.map(({ textContent }) => textContent),
     ['small-1', 'small-2'],
@@ -217,7 +268,7 @@ test('nodes of one name are told apart', () => {
   const labels = [
     ...document.querySelectorAll('#timeline .drawn-wide [aria-label="y-axis tick label"] text'),
   ].map(({ textContent }) => textContent);
-  assert.deepEqual(labels, ['thread 0', 'thread 1', `twin ${nodeA.slice(0, 4)}`, 'twin b777']);
+  assert.deepEqual(labels, ['thread 0', 'thread 1', `twin ${nodeA.slice(0, 8)}`, 'twin b7777777']);
 });
 
 /** Of everything as much as a report is ever given, or more. */
@@ -244,7 +295,8 @@ function fullRun(name: string): ReportedRun {
     rates: Array.from({ length: 300 }, (_, index) => ({
       fromMs: index * 30,
       toMs: index * 30 + 30,
-      imagesPerSecond: 50_000 * Math.abs(Math.cos(index)),
+      images: Math.round(1500 * Math.abs(Math.cos(index))),
+      trainMs: 30,
     })),
     threads: Array.from({ length: 256 }, (_, thread) => ({ ...someSession().threads[0], thread })),
     nodes: Array.from(ids, id => ({ ...node, node: id })),
@@ -255,7 +307,6 @@ function fullRun(name: string): ReportedRun {
     steps: Array.from({ length: 400 }, (_, index) => ({
       step: index + 1,
       loss: Math.abs(Math.sin(index)),
-      accuracy: 0.5,
       learningRate: 0.001 * index,
     })),
     epochs: Array.from({ length: 5000 }, (_, index) => ({ ...someRun().epochs[0], epoch: index + 1 })),
@@ -288,3 +339,15 @@ for (const count of [1, 7]) {
     assert.match(words, /\d+ more sessions followed\./);
   });
 }
+
+test('at equal distances the first and the last are chosen, and groups are of neighbours', () => {
+  const items = Array.from({ length: 10 }, (_, index) => index);
+  assert.deepEqual(evenly(items, 4), [0, 3, 6, 9]);
+  assert.deepEqual(evenly(items, 10), items);
+  assert.deepEqual(groups(items, 4), [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]);
+  assert.deepEqual(
+    groups(items, 20),
+    items.map(item => [item]),
+  );
+  assert.deepEqual(groups([], 5), []);
+});

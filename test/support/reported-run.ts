@@ -1,35 +1,33 @@
 // A run as reports know it, made up: numbers that are easy to find again on a page.
 
-import type { NodeReport, ThreadReport } from '#dist/shared/events.js';
-import type { Mark, ReportedRun, Session, TestResult } from '#dist/report/reported-run.js';
+import type {
+  Mark,
+  NodeWork,
+  ReportedRun,
+  Session,
+  TestResult,
+  ThreadWork,
+} from '#dist/report/reported-run.js';
 
 export const nodeA = 'a1b2c3d4e5f60718';
 export const nodeB = 'b7777777e5f60718';
 
-function thread(index: number): ThreadReport {
+function thread(index: number): ThreadWork {
   const times = { computeMs: 6000, reduceMs: 500, updateMs: 500, waitMs: 1000 };
-  return { thread: index, leaves: 300 - 100 * index, busyMs: 7000, ...times };
+  return { thread: index, leaves: 300 - 100 * index, ...times };
 }
 
-function node(id: string, name: string): NodeReport {
+function node(id: string, name: string): NodeWork {
   return {
     node: id,
     name,
-    state: 'active',
     threads: 4,
-    lanes: 8,
-    why: '',
-    imagesPerSecond: 30_000,
-    lastHeardMs: 10,
-    roundTripMs: 1.2,
     sentBytes: 3e7,
     receivedBytes: 6e7,
     parts: 2000,
     samples: 120_000,
     waitedForMs: 321,
-    shards: 12,
     expired: 1,
-    dropped: 2,
     losses: 1,
   };
 }
@@ -54,8 +52,9 @@ export function someSession(changes: Partial<Session> = {}): Session {
     end: 'done',
     message: '',
     rates: [
-      { fromMs: 1000, toMs: 4000, imagesPerSecond: 10_000 },
-      { fromMs: 4000, toMs: 5000, imagesPerSecond: 50_000 },
+      // An evaluation of 1 s is within it.
+      { fromMs: 1000, toMs: 4000, images: 20_000, trainMs: 2000 },
+      { fromMs: 4000, toMs: 5000, images: 50_000, trainMs: 1000 },
     ],
     marks,
     nodeStates: [
@@ -125,8 +124,8 @@ export function someRun(changes: Partial<ReportedRun> = {}): ReportedRun {
     hash: '2827b9806698abe3',
     weightsSha256: 'ab'.repeat(32),
     steps: [
-      { step: 500, loss: 0.5, accuracy: 0.8, learningRate: 0.01 },
-      { step: 1000, loss: 0.25, accuracy: 0.9, learningRate: 0.001 },
+      { step: 500, loss: 0.5, learningRate: 0.01 },
+      { step: 1000, loss: 0.25, learningRate: 0.001 },
     ],
     epochs: [1, 2].map(epoch => ({
       epoch,

@@ -1,0 +1,5 @@
+// A sum of numbers, in their order.
+
+export function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
