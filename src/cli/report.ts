@@ -58,8 +58,9 @@ export const reportCommand: CommandModule<object, Arguments> = {
 function describe({ path, sizeBytes, runs, warnings }: ReportResult): string {
   return [
     ...warnings.map(warningLine),
-    ...runs.map(({ name, state, step, testAccuracy }) => {
-      const accuracy = testAccuracy === null ? '' : `, test accuracy ${percent(testAccuracy)}`;
+    ...runs.map(({ name, state, step, testAccuracy, testStep }) => {
+      const where = testStep === null || testStep === step ? '' : ` after step ${integer(testStep)}`;
+      const accuracy = testAccuracy === null ? '' : `, test accuracy ${percent(testAccuracy)}${where}`;
       return `${colors.bold(name)}  ${state} after step ${integer(step)}${accuracy}`;
     }),
     `wrote ${relative('.', path)}, ${integer(Math.ceil(sizeBytes / 1024))} KiB`,

@@ -34,7 +34,9 @@ const lineSchema = v.looseObject({ type: v.string(), step: v.pipe(v.number(), v.
 
 function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {
   try {
-    return v.parse(lineSchema, JSON.parse(text));
+    const value: unknown = JSON.parse(text);
+    // A key that stands there twice would be read in one way here and in another elsewhere.
+    return JSON.stringify(value) === text ? v.parse(lineSchema, value) : undefined;
   } catch {
     return undefined;
   }

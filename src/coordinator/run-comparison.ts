@@ -7,7 +7,7 @@ import { LockstepError, messageOf } from '../shared/errors.js';
 import { canonicalJson } from '../shared/hash.js';
 import type { MetricLine } from '../shared/metrics.js';
 import { metricsIn, type Line } from './metrics-file.js';
-import { CHECKPOINTS_DIR, stepOf } from './run-folder.js';
+import { CHECKPOINTS_DIR, stepOf, WEIGHTS_FILE } from './run-folder.js';
 import type { RunRecord } from './run.js';
 import { decodeSafetensors, tensorBytes } from './safetensors.js';
 import { damaged, HASH_LINE_BYTES } from './stored-run.js';
@@ -161,9 +161,10 @@ export class RunComparison implements RunRecord {
 
   saveWeights(file: Uint8Array): void {
     const { to, totalSteps } = this.#extent;
-    // Before its end a run may hold the weights of an earlier end, to which steps were added.
-    if (to < totalSteps || !this.#kept.isFinished) return;
-    if (this.#compareFile(to, 'weights.safetensors', file)) this.#counts.weights++;
+    if (to < totalSteps) return;
+    // Without the line of its end a run may hold the weights of an earlier end, to which steps were added.
+    if (!this.#kept.isFinished && !this.#isOfEnd(file)) return;
+    if (this.#compareFile(to, WEIGHTS_FILE, file)) this.#counts.weights++;
   }
 
   /** Looks at what lies behind the last step of the run. */
@@ -186,6 +187,16 @@ export class RunComparison implements RunRecord {
   /** Ends the reading of files. */
   close(): void {
     this.#lines.return(undefined);
+  }
+
+  /** Whether the weights in the folder say that they are those of the end. */
+  #isOfEnd(file: Uint8Array): boolean {
+    try {
+      const kept = decodeSafetensors(readFileSync(join(this.dir, WEIGHTS_FILE)), WEIGHTS_FILE);
+      return kept.metadata.hash === decodeSafetensors(file, WEIGHTS_FILE).metadata.hash;
+    } catch {
+      return false;
+    }
   }
 
   #mustHave(isSaved: boolean): boolean {
@@ -280,7 +291,7 @@ function differing(a: Float32Array, b: Float32Array): number {
 }
 
 function describe({ metric }: Pick<Line, 'metric'>): string {
-  if (!metric) return 'no JSON object with a type and a step';
+  if (!metric) return 'no JSON object with a type and a step, as runs write them';
   return metric.type === 'done' ? 'the line done' : `the ${metric.type} line of step ${metric.step}`;
 }
 

@@ -35,6 +35,7 @@ import { HASH_LINE_BYTES, requireRun } from './stored-run.js';
 
 const CHECKPOINTS_KEPT = 3;
 export const CHECKPOINTS_DIR = 'checkpoints';
+export const WEIGHTS_FILE = 'weights.safetensors';
 /** What resumed runs begin with that have no checkpoint yet, whatever became of the model's file. */
 export const INITIAL_WEIGHTS_FILE = 'initial-weights.safetensors';
 const checkpointName = /^step-(\d+)\.safetensors$/;
@@ -216,7 +217,7 @@ export class RunFolder {
 
   /** Under its name the file is whole or absent. */
   saveWeights(file: Uint8Array): void {
-    explain(this.dir, () => replaceFile(join(this.dir, 'weights.safetensors'), file));
+    explain(this.dir, () => replaceFile(join(this.dir, WEIGHTS_FILE), file));
   }
 
   /** May be called again, also after `abandon`. */

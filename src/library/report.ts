@@ -34,8 +34,9 @@ export interface ReportResult {
   readonly path: string;
   readonly sizeBytes: number;
   readonly runs: readonly (Pick<ReportedRun, 'name' | 'runDir' | 'state' | 'step' | 'hash'> & {
-    /** On the test set of the report; null where it could not be evaluated. */
+    /** On the test set of the report, with the weights after `testStep` steps; null where it could not be evaluated. */
     readonly testAccuracy: number | null;
+    readonly testStep: number | null;
   })[];
   readonly warnings: readonly string[];
 }
@@ -87,8 +88,8 @@ export async function report(
       path: file,
       sizeBytes: Buffer.byteLength(html),
       runs: reported.map(({ name, runDir, state, step, hash, test }) => {
-        const testAccuracy = typeof test === 'string' ? null : test.accuracy;
-        return { name, runDir, state, step, hash, testAccuracy };
+        const [testAccuracy, testStep] = typeof test === 'string' ? [null, null] : [test.accuracy, test.step];
+        return { name, runDir, state, step, hash, testAccuracy, testStep };
       }),
       warnings: reported.flatMap(({ name, warnings }) =>
         warnings.map(warning => (reported.length > 1 ? `${name}: ${warning}` : warning)),
@@ -231,8 +232,12 @@ async function testRun(
     const worst = worstImages(dataset, found);
     return { test: { ...figures, step: run.source.step, worst }, warnings: run.warnings };
   } catch (error) {
-    // What the caller got wrong is told.
-    if (!(error instanceof LockstepError) || error.code === 'LOCKSTEP_BAD_SETTING') throw error;
+    // What the caller got wrong is told, in the data that were named too.
+    const isNamed = dataOptions.data !== undefined || dataOptions.dataset !== undefined;
+    const isMistake =
+      error instanceof LockstepError &&
+      (error.code === 'LOCKSTEP_BAD_SETTING' || (isNamed && error.code.startsWith('LOCKSTEP_DATA')));
+    if (!(error instanceof LockstepError) || isMistake) throw error;
     return { test: error.message, warnings: [`The test set is not evaluated. ${error.message}`] };
   }
 }

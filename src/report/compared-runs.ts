@@ -3,7 +3,7 @@
 import { integer, percent } from '../shared/format.js';
 import { heading, lineFigure, text, type Block, type Figure } from './document.js';
 import { dotChart, type Series } from './figure.js';
-import { evenly, MOST_MARKED, type Page } from './part.js';
+import { evenly, MOST_MARKED, testedAt, type Page } from './part.js';
 import type { ReportedRun, TestResult } from './reported-run.js';
 import { imagesPerSecond, rateSeries } from './run-time.js';
 
@@ -14,12 +14,15 @@ export function comparison(runs: readonly ReportedRun[], page: Page): Block[] {
 function figuresTable(runs: readonly ReportedRun[]): Block {
   return {
     type: 'table',
-    caption: 'Figures of the test set are of the newest weights',
+    caption: 'Figures of the test set are of the newest weights that are kept',
     head: ['run', 'model', 'steps', 'test accuracy', 'test loss', 'images/s', 'hash'],
     textColumns: [0, 1, 6],
-    rows: runs.map(({ name, model, step, test, sessions, hash }) => {
+    rows: runs.map(run => {
+      const { name, model, step, test, sessions, hash } = run;
       const [accuracy, loss] =
-        typeof test === 'string' ? ['', ''] : [percent(test.accuracy), test.loss.toFixed(4)];
+        typeof test === 'string'
+          ? ['', '']
+          : [`${percent(test.accuracy)}${testedAt(run)}`, test.loss.toFixed(4)];
       const rate = imagesPerSecond(sessions);
       return [
         name,
@@ -95,7 +98,7 @@ function curves(runs: readonly ReportedRun[], page: Page): Block[] {
   return [
     page.figures(runs.some(({ epochs }) => epochs.length > 0) ? perEpoch : []),
     page.figures([
-      ...(rates.some(({ points }) => points.length > 0) ? [throughput] : []),
+      ...(runs.some(({ sessions }) => imagesPerSecond(sessions) !== undefined) ? [throughput] : []),
       ...(tested.length > 0 ? [classesFigure(tested)] : []),
     ]),
   ];

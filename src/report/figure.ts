@@ -66,16 +66,17 @@ const WIDE = 600;
 /** Of the values of x, if they are whole and no more than these, each has its tick. */
 const MOST_TICKS = 12;
 const NARROW_TICKS = 6;
-/** Of a letter of the labels, on average. */
-const LETTER_WIDTH = 7;
-
 /** The same input gives the same text. */
 export function lineChart(chart: LineChart, look: Look = standalone): string {
   const { title, xLabel, yLabel, series, unit, isFromZero = true, isPlain = false } = chart;
   const xs = [...new Set(series.flatMap(({ points }) => points.map(({ x }) => x)))].toSorted((a, b) => a - b);
   const isWide = look.width >= WIDE;
   const strokes = strokesOf(series, look);
-  const legend = series.map(({ name, dashed = false }, index) => ({ name, color: strokes[index], dashed }));
+  const legend = series.map(({ name, dashed }, index) => ({
+    name,
+    color: strokes[index],
+    dash: dashOf(strokes[index], look, dashed),
+  }));
   const frame = new Frame(title, look, series.length > 1 ? legend : []);
   return frame.draw(isWide ? 348 : 240, {
     marginLeft: isWide ? 84 : 80,
@@ -98,7 +99,7 @@ export function lineChart(chart: LineChart, look: Look = standalone): string {
             y: 'y',
             stroke,
             strokeWidth: isPlain ? 1.5 : 2,
-            ...(dashed && { strokeDasharray: '6 4' }),
+            strokeDasharray: dashOf(stroke, look, dashed) ?? 'none',
           }),
           Plot.dot(isPlain ? [] : points, {
             x: 'x',
@@ -217,7 +218,7 @@ export function matrixChart({ title, xLabel, yLabel, counts }: MatrixChart, look
             fill: colorOf(look, wanted ? 0 : 1),
             // What is rare can be seen, and the number on the darkest can be read.
             fillOpacity: ({ share }: { share: number }) =>
-              wanted ? 0.25 * share : 0.1 + (0.5 * share) / most,
+              wanted ? 0.25 * share : 0.1 + (0.35 * share) / most,
           },
         ),
       ),
@@ -294,10 +295,16 @@ export function timeline({ title, xLabel, rows, breaks, end }: Timeline, look: L
   });
 }
 
+/** Of a line; those in colours that are much like others are dotted. */
+function dashOf(color: string, { colors }: Look, dashed = false): string | undefined {
+  if (dashed) return '6 4';
+  return colors.indexOf(color) >= 4 ? '2 3' : undefined;
+}
+
 interface LegendRow {
   readonly name: string;
   readonly color: string;
-  readonly dashed?: boolean;
+  readonly dash?: string | undefined;
   /** A square and not a line. */
   readonly isFilled?: boolean;
   readonly symbol?: (typeof symbols)[MarkKind];
@@ -367,7 +374,7 @@ class Frame {
     return `${svg.outerHTML}\n`;
   }
 
-  #addSign(group: Element, { color, dashed, isFilled, symbol }: LegendRow, y: number): void {
+  #addSign(group: Element, { color, dash, isFilled, symbol }: LegendRow, y: number): void {
     if (isFilled) {
       this.#add(group, 'rect', { x: 24, y: y - 7, width: 14, height: 14, fill: color });
     } else if (symbol) {
@@ -376,7 +383,7 @@ class Frame {
       this.#add(group, 'path', { ...place, fill, stroke: color, 'stroke-width': 2 });
     } else {
       const line = { x1: 16, x2: 48, y1: y, y2: y, stroke: color, 'stroke-width': 2 };
-      this.#add(group, 'line', dashed ? { ...line, 'stroke-dasharray': '6 4' } : line);
+      this.#add(group, 'line', dash === undefined ? line : { ...line, 'stroke-dasharray': dash });
     }
   }
 
@@ -401,20 +408,30 @@ function colorOf({ colors }: Look, index: number): string {
   return colors[index % colors.length];
 }
 
-/** In the middle: names that are alike differ at their end. */
-function cutTo(most: number, name: string): string {
-  const end = Math.floor((most - 1) / 2);
-  return `${name.slice(0, most - 1 - end)}…${name.slice(-end)}`;
+/** About as wide as it is drawn, or wider: fonts differ. */
+function widthOf(text: string): number {
+  return sum(
+    Array.from(text, letter => (/[MWmw@%]/.test(letter) ? 13 : /[A-Z0-9_]/.test(letter) ? 9.5 : 7.5)),
+  );
+}
+
+/** In the middle, since names that are alike differ at their end, to what is as wide. */
+function cutTo(width: number, name: string): string {
+  const letters = Array.from(name);
+  for (let kept = letters.length - 1; kept > 2; kept--) {
+    const end = Math.floor(kept / 2);
+    const text = `${letters.slice(0, kept - end).join('')}…${letters.slice(letters.length - end).join('')}`;
+    if (widthOf(text) <= width) return text;
+  }
+  return '…';
 }
 
 /** Names beside the rows: what does not fit is cut. */
 function labelsOf(names: readonly string[], { width }: Look) {
-  const most = Math.floor((width * 0.3) / LETTER_WIDTH);
-  const longest = Math.max(0, ...names.map(({ length }) => Math.min(length, most)));
-  return {
-    width: 24 + longest * LETTER_WIDTH,
-    text: (name: string): string => (name.length > most ? cutTo(most, name) : name),
-  };
+  const most = width * 0.3;
+  const cut = new Map(names.map(name => [name, widthOf(name) > most ? cutTo(most, name) : name]));
+  const longest = Math.max(0, ...Array.from(cut.values(), widthOf));
+  return { width: 20 + longest, text: (name: string): string => cut.get(name) ?? name };
 }
 
 function tickFormat(unit: Unit | undefined) {

@@ -2,6 +2,7 @@
 
 import { integer } from '../shared/format.js';
 import type { Block, Figure } from './document.js';
+import type { ReportedRun } from './reported-run.js';
 
 export interface Page {
   /** Puts figures, whose names the document must tell apart, into a block. */
@@ -44,4 +45,9 @@ export function groups<T>(items: readonly T[], most: number): T[][] {
 /** What to add where not all are shown. */
 export function shownOf(shown: number, all: number, which: string): string {
   return shown < all ? `; ${which}${integer(shown)} of ${integer(all)}` : '';
+}
+
+/** Of the weights with which the test set was evaluated, where they are not the newest. */
+export function testedAt({ test, step }: Pick<ReportedRun, 'test' | 'step'>): string {
+  return typeof test === 'string' || test.step === step ? '' : ` (after step ${integer(test.step)})`;
 }

@@ -18,7 +18,7 @@ import {
 } from './document.js';
 import { dotChart, matrixChart, type Series } from './figure.js';
 import { htmlPage } from './html.js';
-import { evenly, groups, MOST_MARKED, pageOf, shownOf, type Page } from './part.js';
+import { evenly, groups, MOST_MARKED, pageOf, shownOf, testedAt, type Page } from './part.js';
 import { pictureAddress } from './picture.js';
 import type { ReportedRun, WorstImage } from './reported-run.js';
 import { imagesPerSecond, seconds, stepTime, throughput } from './run-time.js';
@@ -114,12 +114,12 @@ function summary(run: ReportedRun): (readonly [string, string])[] {
     ...(typeof test === 'string'
       ? []
       : ([
-          ['test accuracy', percent(test.accuracy)],
-          ['test loss', test.loss.toFixed(4)],
+          ['test accuracy', `${percent(test.accuracy)}${testedAt(run)}`],
+          ['test loss', `${test.loss.toFixed(4)}${testedAt(run)}`],
         ] as const)),
     ...(last
       ? ([
-          ['training accuracy', percent(last.trainAccuracy)],
+          ['training accuracy', `${percent(last.trainAccuracy)}, after epoch ${last.epoch}`],
           ['training loss', `${last.trainLoss.toFixed(4)}, after epoch ${last.epoch}`],
         ] as const)
       : []),
@@ -191,7 +191,23 @@ function curves(run: ReportedRun, page: Page): Block[] {
   return [
     page.figures(figures),
     ...(epochs.length > 0 ? [details('The epochs in numbers', [epochTable(run.epochs, page)])] : []),
+    ...(steps.length > 0 ? [details('The steps in numbers', [stepTable(run.steps)])] : []),
   ];
+}
+
+const STEPS_LISTED = 20;
+
+/** For those who do not see the figures. */
+function stepTable(steps: readonly StepMeans[]): Block {
+  return {
+    type: 'table',
+    caption: 'Mean loss of the steps up to each, and its learning rate',
+    head: ['step', 'loss', 'learning rate'],
+    textColumns: [],
+    rows: groups(steps, STEPS_LISTED)
+      .map(meansOf)
+      .map(({ step, loss, learningRate }) => [integer(step), loss.toFixed(4), learningRate.toPrecision(3)]),
+  };
 }
 
 /** Means of means over as many steps each, as the last group may not be. */
@@ -275,7 +291,10 @@ function testSet({ test, dataset }: ReportedRun, page: Page): Block[] {
           ),
       },
     ]),
-    details('The classes in numbers', [classTable(classes), pairTable(confusedPairs)]),
+    details('The classes in numbers', [
+      classTable(classes),
+      ...(confusedPairs.length > 0 ? [pairTable(confusedPairs)] : []),
+    ]),
     ...(shown.length > 0
       ? [
           text(`The ${plural(shown.length, 'test image')} with the largest loss, the largest first:`),
@@ -338,7 +357,9 @@ function pictures(worst: readonly WorstImage[], shape: Shape, mostBytes: number)
     if (sizeBytes > mostBytes) break;
     shown.push({
       source,
-      description: `Test image ${index}, a ${label}, taken for a ${predicted}`,
+      description:
+        `Test image ${index} of class ${label}, ` +
+        (predicted === label ? 'recognized' : `taken for class ${predicted}`),
       lines: [
         `${label}: ${percent(ofLabel, 1)}`,
         ...(predicted === label ? [] : [`taken for ${predicted}: ${percent(ofPredicted, 1)}`]),

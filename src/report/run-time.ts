@@ -1,6 +1,6 @@
 // The part of a report on speed: images a second over time, and where the time of the threads went.
 
-import { percent, plural } from '../shared/format.js';
+import { integer, percent, plural } from '../shared/format.js';
 import { sum } from '../shared/sum.js';
 import { details, lineFigure, text, type Block } from './document.js';
 import { stackedBars, type Series } from './figure.js';
@@ -12,29 +12,53 @@ export const noEvents = 'The folder keeps no events (events.jsonl), so it is not
 export function throughput({ sessions }: ReportedRun, page: Page): Block[] {
   if (sessions.length === 0) return [text(noEvents)];
   const series = [rateSeries('images/s', sessions, page)];
-  if (series[0].points.length === 0) return [];
+  if (imagesPerSecond(sessions) === undefined) return [];
   const figure = lineFigure(
     'throughput',
     'Training images a second; evaluation and saving are left out of the time.',
     { title: 'Throughput', xLabel: timeLabel(sessions), yLabel: 'images/s', isPlain: true, series },
     true,
   );
-  return [page.figures([figure])];
+  return [page.figures([figure]), details('The speed in numbers', [rateTable(sessions)])];
 }
 
-export function rateSeries(name: string, sessions: readonly Session[], { most }: Page): Series {
+const RATES_LISTED = 20;
+
+/** For those who do not see the figure. */
+function rateTable(sessions: readonly Session[]): Block {
   const offsets = offsetsMs(sessions);
-  const placed = sessions.flatMap(({ rates }, index) =>
-    rates.map(rate => ({ rate, offsetMs: offsets[index] })),
+  const rates = sessions.flatMap((session, index) =>
+    session.rates.map(rate => ({
+      rate,
+      fromMs: offsets[index] + rate.fromMs,
+      toMs: offsets[index] + rate.toMs,
+    })),
   );
   return {
-    name,
-    points: groups(placed, most(600)).map(group => {
-      const [first, last] = [group[0], group.at(-1)!];
-      const middleMs = (first.offsetMs + first.rate.fromMs + last.offsetMs + last.rate.toMs) / 2;
-      return { x: middleMs / 1000, y: rateOf(group.map(({ rate }) => rate)) };
-    }),
+    type: 'table',
+    caption: 'Training images a second, from time to time',
+    head: ['from', 'to', 'images/s'],
+    textColumns: [],
+    rows: groups(rates, RATES_LISTED).map(group => [
+      seconds(group[0].fromMs),
+      seconds(group.at(-1)!.toMs),
+      integer(rateOf(group.map(({ rate }) => rate))),
+    ]),
   };
+}
+
+/** Its line is broken where a session ends. */
+export function rateSeries(name: string, sessions: readonly Session[], { most }: Page): Series {
+  const offsets = offsetsMs(sessions);
+  const rated = sessions.filter(({ rates }) => rates.length > 0).length;
+  const points = sessions.flatMap(({ rates, endMs }, index) => {
+    const placed = groups(rates, Math.max(1, Math.floor(most(600) / rated))).map(group => {
+      const middleMs = (group[0].fromMs + group.at(-1)!.toMs) / 2;
+      return { x: (offsets[index] + middleMs) / 1000, y: rateOf(group) };
+    });
+    return [...placed, { x: (offsets[index] + endMs) / 1000, y: NaN }];
+  });
+  return { name, points: points.slice(0, -1) };
 }
 
 /** Images a second of training. */

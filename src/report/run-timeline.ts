@@ -177,6 +177,8 @@ function workTables(sessions: readonly Session[], { most }: Page): Block[] {
     for (const report of session.nodes) nodes.set(report.node, [...(nodes.get(report.node) ?? []), report]);
   }
   const leaves = sum([...threads.values()]);
+  const tellers = sessions.filter(session => session.threads.length + session.nodes.length > 0).length;
+  const told = shownOf(tellers, sessions.length, 'of the sessions that told it, ');
   const threadsShown = [...threads].slice(0, most(64));
   const nodesShown = [...nodes.values()].toSorted((a, b) => samplesOf(b) - samplesOf(a)).slice(0, most(100));
   return [
@@ -184,7 +186,7 @@ function workTables(sessions: readonly Session[], { most }: Page): Block[] {
       ? [
           {
             type: 'table' as const,
-            caption: `What the threads of the coordinator computed, evaluation and redone steps included${shownOf(threadsShown.length, threads.size, 'threads: ')}`,
+            caption: `What the threads of the coordinator computed in training, redone steps included${told}${shownOf(threadsShown.length, threads.size, 'threads: ')}`,
             head: ['thread', 'leaves', 'share of them'],
             rows: threadsShown.map(([thread, own]) => [
               String(thread),
@@ -198,7 +200,7 @@ function workTables(sessions: readonly Session[], { most }: Page): Block[] {
       ? [
           {
             type: 'table' as const,
-            caption: `What the nodes computed whose sums counted; the time that others waited for them${shownOf(nodesShown.length, nodes.size, 'those with the most images, ')}`,
+            caption: `What the nodes computed whose sums counted; the time that others waited for them${told}${shownOf(nodesShown.length, nodes.size, 'those with the most images, ')}`,
             head: [
               'node',
               'threads',

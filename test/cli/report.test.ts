@@ -31,6 +31,7 @@ test('it says what it wrote, and what is missing in it', async () => {
       step: 3,
       hash,
       testAccuracy: null,
+      testStep: null,
     };
     assert.deepEqual(runs, [run]);
 

@@ -165,6 +165,17 @@ test('without its data, its events or any step a run has a report all the same',
       message: /leave one of them out/,
     });
 
+    // Data that were named must be of use, and the report that is there stays.
+    const [, page] = [
+      await report(out, { dataset: tiny.dataset }),
+      readFileSync(join(out, 'report.html'), 'utf8'),
+    ];
+    await assert.rejects(report(out, { data: join(dir, 'nowhere') }), { code: 'LOCKSTEP_DATA_MISSING' });
+    const { height, width } = tiny.dataset.shape;
+    const turned = { ...tiny.dataset, shape: { height: width, width: height, channels: 1 } };
+    await assert.rejects(report(out, { dataset: turned }), { code: 'LOCKSTEP_DATA_SHAPE' });
+    assert.equal(readFileSync(join(out, 'report.html'), 'utf8'), page);
+
     const waiting = join(dir, 'waiting');
     await trainUntil({ ...tiny, out: waiting }, 0);
     rmSync(join(waiting, 'checkpoints'), { recursive: true });

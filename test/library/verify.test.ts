@@ -374,6 +374,26 @@ const spoilers: [string, (dir: string) => void, number, string[], RegExp][] = [
     /1 of the 3 values of its tensor fc2\.bias differ/,
   ],
   [
+    'a flipped bit in the final weights of a run that lost its last line',
+    dir => {
+      flip(join(dir, 'weights.safetensors'), 'fc2.bias', 0);
+      editLines(dir, 'metrics.jsonl', lines => lines.splice(-2, 1));
+    },
+    27,
+    ['weights.safetensors'],
+    /1 of the 3 values of its tensor fc2\.bias differ/,
+  ],
+  [
+    'a loss that stands twice in its line',
+    dir =>
+      editLines(dir, 'metrics.jsonl', lines => {
+        lines[stepLine(7)] = lines[stepLine(7)].replace('{', '{"loss":0.001,');
+      }),
+    7,
+    ['metrics.jsonl'],
+    /no JSON object with a type and a step, as runs write them/,
+  ],
+  [
     'another seed among the settings',
     dir => reseed(dir, false),
     0,

@@ -81,7 +81,7 @@ test('every figure has a name of its own and words, every picture says what it s
   }
   for (const figure of document.querySelectorAll('figcaption')) assert.ok(figure.textContent);
   const [picture] = document.querySelectorAll('img');
-  assert.equal(picture.getAttribute('alt'), 'Test image 17, a 2, taken for a 0');
+  assert.equal(picture.getAttribute('alt'), 'Test image 17 of class 2, taken for class 0');
   const png = PNG.sync.read(Buffer.from(picture.getAttribute('src')!.split(',')[1], 'base64'));
   const grays = [0, 255, 128, 7];
   assert.deepEqual(
@@ -165,6 +165,15 @@ test('what was computed is told of each thread and node', () => {
   assert.ok(has(['attic (a1b2c3d4)', '4', '120,000', '2,000', '0.3 s', '1', '1', '30.0 MB', '60.0 MB']));
   assert.ok(has(['node-lost', '1', '3.000 s', '600', 'attic (a1b2c3d4)', '<b>closed</b> & gone']));
   assert.ok(has(['2', '10', '7', '70.00 %', '7', '100.00 %']));
+});
+
+test('where the weights that were evaluated are not the newest, their step is told', () => {
+  const old = { ...someTest, step: 400 };
+  const one = pageOf(someRun({ test: old })).words;
+  assert.match(one, /test accuracy\s*90\.00 % \(after step 400\)/);
+  assert.match(one, /test loss\s*0\.2500 \(after step 400\)/);
+  assert.match(pageOf(someRun({ test: old }), someRun({ name: 'b' })).words, /90\.00 % \(after step 400\)/);
+  assert.doesNotMatch(pageOf(someRun()).words, /\(after step/);
 });
 
 test('a session says how it ended, or that it has not', () => {
