@@ -9,7 +9,7 @@ import { join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { openData } from '../coordinator/data.js';
 import { makeFolder, statsOf, tryToWrite } from '../coordinator/disk.js';
-import { readEnd, readEpochs } from '../coordinator/metrics-file.js';
+import { readEpochs } from '../coordinator/metrics-file.js';
 import { isForeign, replaceFile } from '../coordinator/run-folder.js';
 import {
   damaged,
@@ -274,7 +274,7 @@ function interrupted({ model, seed }: Plan, done: number, runs: number): Lockste
 function readRun({ model, seed, runDir, job }: Plan): StudyRun {
   try {
     const epochs = readEpochs(runDir);
-    const { hash, weightsSha256 } = readEnd(runDir);
+    const { hash, end } = readProgress(runDir);
     if (epochs.length !== job.settings.epochs) {
       throw damaged(
         runDir,
@@ -282,10 +282,10 @@ function readRun({ model, seed, runDir, job }: Plan): StudyRun {
         `it tells of ${plural(epochs.length, 'epoch')}, not ${job.settings.epochs}`,
       );
     }
-    if (readProgress(runDir).hash !== hash) {
-      throw damaged(runDir, 'hashes.txt', `it does not end with the hash of the run, ${hash}`);
+    if (!end || hash !== end.hash) {
+      throw damaged(runDir, 'hashes.txt', 'it does not end with the hash that metrics.jsonl has at its end');
     }
-    return { model, seed, hash, weightsSha256, epochs };
+    return { model, seed, ...end, epochs };
   } catch (error) {
     if (!(error instanceof LockstepError)) throw error;
     throw new LockstepError(
