@@ -10,7 +10,7 @@ import * as v from 'valibot';
 import { openData } from '../coordinator/data.js';
 import { makeFolder, statsOf, tryToWrite } from '../coordinator/disk.js';
 import { readEpochs } from '../coordinator/metrics-file.js';
-import { isForeign, replaceFile } from '../coordinator/run-folder.js';
+import { explain, isForeign, replaceFile } from '../coordinator/run-folder.js';
 import {
   damaged,
   isFinished,
@@ -114,7 +114,7 @@ export async function studyOf(
   variant: StudyVariant = {},
 ): Promise<Study> {
   const dir = resolve(out);
-  explain(dir, () => prepareFolder(dir));
+  explain(dir, () => prepareFolder(dir), 'study');
   const seeds = Array.from({ length: count }, (_, index) => index + 1);
   const { plans, dataset } = planRuns(dir, seeds, variant);
   const toTrain = plans.filter(({ state }) => state !== 'finished');
@@ -161,12 +161,7 @@ export async function studyOf(
     models: studyModels.map(model => modelOf(model, plans, runs)),
   };
   const files = await filesOf(result);
-  explain(dir, () => {
-    for (const { path: name, text } of files) {
-      makeFolder(join(dir, name, '..'));
-      replaceFile(join(dir, name), text);
-    }
-  });
+  explain(dir, () => writeFiles(dir, files), 'study');
   return {
     ...result,
     dir,
@@ -203,7 +198,7 @@ function planRuns(
       const settings = resolveSettings({ ...own, model: name, seed });
       const job = createJob(settings, model, dataset, profileOf(settings.engine));
       const runDir = join(dir, 'runs', `${name}-seed-${seed}`);
-      return { model: name, seed, runDir, job, state: explain(dir, () => stateOf(runDir, job)) };
+      return { model: name, seed, runDir, job, state: explain(dir, () => stateOf(runDir, job), 'study') };
     }),
   );
   const { name, digest, train: trainSet, test } = dataset;
@@ -313,8 +308,13 @@ function modelOf(model: StudyModelName, plans: readonly Plan[], runs: readonly S
 
 const RESULT_FILE = 'study.json';
 
+interface StudyFile {
+  readonly path: string;
+  readonly text: string;
+}
+
 /** The study's files, the one first by which a folder is known to be a study's. */
-async function filesOf(result: StudyResult): Promise<{ readonly path: string; readonly text: string }[]> {
+async function filesOf(result: StudyResult): Promise<StudyFile[]> {
   // Loaded here, since nothing else needs them.
   const [{ studyDocument }, { htmlPage }, { figuresOf, markdown }] = await Promise.all([
     import('../report/study-document.js'),
@@ -328,6 +328,13 @@ async function filesOf(result: StudyResult): Promise<{ readonly path: string; re
     { path: 'README.md', text: markdown(document) },
     { path: 'study.html', text: htmlPage(document) },
   ];
+}
+
+function writeFiles(dir: string, files: readonly StudyFile[]): void {
+  for (const { path: name, text } of files) {
+    makeFolder(join(dir, name, '..'));
+    replaceFile(join(dir, name), text);
+  }
 }
 
 /** Makes the folder, and knows that it can be written and that nothing of others is overwritten. */
@@ -351,18 +358,5 @@ function isStudy(dir: string): boolean {
     return held.format === ('lockstep-study-1' satisfies StudyResult['format']);
   } catch {
     return false;
-  }
-}
-
-function explain<T>(dir: string, work: () => T): T {
-  try {
-    return work();
-  } catch (cause) {
-    if (cause instanceof LockstepError) throw cause;
-    throw new LockstepError(
-      'LOCKSTEP_RUN_FOLDER',
-      `Cannot write the study's folder ${dir}: ${messageOf(cause)}. Make it writable, or name another with --out.`,
-      { cause },
-    );
   }
 }

@@ -1,7 +1,7 @@
 // Studies on a few small images: finished runs are kept, others go on, and what is no run of the study is left alone.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { study, train, type Study, type StudyProgress } from '#dist/library/index.js';
@@ -191,6 +191,22 @@ test("files that are no study's are not replaced", async () => {
     await assert.rejects(study({ seeds: 1, out: file }), { code: 'LOCKSTEP_RUN_FOLDER' });
   });
 });
+
+test(
+  'a disk that is full is told as that, and not as a folder that is closed',
+  { skip: !existsSync('/dev/full') && 'this system has no /dev/full' },
+  async () => {
+    await inTemporaryFolder(async dir => {
+      writeRuns(dir, [1], goodFigures, { settings, dataset });
+      symlinkSync('/dev/full', join(dir, 'study.json.part'));
+      await assert.rejects(small(dir, { seeds: 1 }), {
+        code: 'LOCKSTEP_RUN_FOLDER',
+        message:
+          /^Cannot write the study's folder .*: ENOSPC.*\. Free some space, and give the same command again\.$/,
+      });
+    });
+  },
+);
 
 const settingsCases: [string, object, RegExp][] = [
   ['no seeds', { seeds: 0 }, /^Setting seeds is 0, expected a whole number from 1 to 100\.$/],
