@@ -150,7 +150,6 @@ export async function studyOf(
   const result: StudyResult = {
     format: 'lockstep-study-1',
     version: readPackage().version,
-    nodeVersion: process.version,
     profile: plans[0].job.bits.profile,
     dataset,
     epochs: plans[0].job.settings.epochs,

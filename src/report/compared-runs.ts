@@ -1,7 +1,7 @@
 // The part of a report that compares runs.
 
 import { integer, percent } from '../shared/format.js';
-import { heading, lineFigure, text, type Block, type Figure } from './document.js';
+import { accuracyLabel, heading, lineFigure, lossLabel, text, type Block, type Figure } from './document.js';
 import { dotChart, type Series } from './figure.js';
 import { evenly, MOST_MARKED, type Page } from './part.js';
 import type { ReportedRun } from './reported-run.js';
@@ -25,11 +25,11 @@ export function comparison(runs: readonly ReportedRun[], page: Page): Block[] {
   const accuracies = {
     isPlain,
     xLabel: 'epoch',
-    yLabel: 'recognized',
+    yLabel: accuracyLabel,
     unit: 'percent',
     isFromZero: false,
   } as const;
-  const losses = { isPlain, xLabel: 'epoch', yLabel: 'cross-entropy, nats' };
+  const losses = { isPlain, xLabel: 'epoch', yLabel: lossLabel };
   const rates = runs.map(({ name, sessions }) => rateSeries(name, sessions, page));
   return [
     heading('Beside each other'),
@@ -110,7 +110,7 @@ export function comparison(runs: readonly ReportedRun[], page: Page): Block[] {
                 dotChart(
                   {
                     title: 'Accuracy of each class',
-                    xLabel: 'recognized',
+                    xLabel: accuracyLabel,
                     names: Array.from({ length: classes }, (_, index) => String(index)),
                     series: tested.map(({ name, test }) => ({
                       name,
