@@ -55,8 +55,6 @@ const epochSchema = v.object({
   testAccuracy: accuracySchema,
 });
 
-const endSchema = v.object({ type: v.literal('done'), hash: v.string(), weightsSha256: v.string() });
-
 /**
  * The epochs that a run has completed, in their order, by the metrics.jsonl in its folder; half a line at its end, of a
  * process at work or killed, is left out.
@@ -74,16 +72,6 @@ export function readEpochs(dir: string): EpochFigures[] {
     epochs.push(parsed.output);
   }
   return epochs;
-}
-
-/** What the line at the end of a finished run says of its bits. @throws LOCKSTEP_FILE_DAMAGED as `readEpochs` */
-export function readEnd(dir: string): { readonly hash: string; readonly weightsSha256: string } {
-  let last: unknown;
-  for (const { metric } of metricsIn(dir)) last = metric;
-  const parsed = v.safeParse(endSchema, last);
-  if (!parsed.success) throw damaged(dir, 'metrics.jsonl', 'its last line is not that of the end');
-  const { hash, weightsSha256 } = parsed.output;
-  return { hash, weightsSha256 };
 }
 
 const stepSchema = v.object({ loss: v.number(), learningRate: v.number() });

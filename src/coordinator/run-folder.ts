@@ -389,22 +389,27 @@ export function replaceFile(path: string, content: string | Uint8Array): void {
   syncFolder(dirname(path));
 }
 
-function explain<T>(dir: string, work: () => T): T {
+const folders = {
+  run: { name: 'the run folder', goOn: 'resume the run' },
+  study: { name: "the study's folder", goOn: 'give the same command again' },
+};
+
+/** Does what writes a folder that --out names. @throws LOCKSTEP_RUN_FOLDER for what the file system says */
+export function explain<T>(dir: string, work: () => T, whose: keyof typeof folders = 'run'): T {
   try {
     return work();
   } catch (error) {
-    throw error instanceof LockstepError ? error : folderError(dir, error);
+    throw error instanceof LockstepError ? error : folderError(dir, error, whose);
   }
 }
 
-function folderError(dir: string, cause: unknown): LockstepError {
+function folderError(dir: string, cause: unknown, whose: keyof typeof folders = 'run'): LockstepError {
+  const { name, goOn } = folders[whose];
   const isFull = cause instanceof Error && 'code' in cause && cause.code === 'ENOSPC';
-  const advice = isFull
-    ? 'Free some space, and resume the run.'
-    : 'Make it writable, or name another with --out.';
+  const advice = isFull ? `Free some space, and ${goOn}.` : 'Make it writable, or name another with --out.';
   return new LockstepError(
     'LOCKSTEP_RUN_FOLDER',
-    `Cannot write the run folder ${resolve(dir)}: ${messageOf(cause)}. ${advice}`,
+    `Cannot write ${name} ${resolve(dir)}: ${messageOf(cause)}. ${advice}`,
     { cause },
   );
 }

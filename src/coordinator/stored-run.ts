@@ -85,15 +85,19 @@ export interface RunProgress {
   readonly hash: string | null;
   /** Of the last evaluation; null before the first. */
   readonly testAccuracy: number | null;
-  /** Of the weights of a finished run; of others null. */
-  readonly weightsSha256: string | null;
+  /** What the line `done` of a finished run says of its bits; of others null. */
+  readonly end: RunEnd | null;
 }
 
-const metricSchema = v.object({
-  type: v.string(),
-  testAccuracy: v.optional(v.number()),
-  weightsSha256: v.optional(v.string()),
-});
+interface RunEnd {
+  readonly hash: string;
+  readonly weightsSha256: string;
+}
+
+/** Of lines, which hold more. */
+const typeSchema = v.object({ type: v.string() });
+const evaluationSchema = v.object({ testAccuracy: v.optional(v.number()) });
+const endSchema = v.object({ hash: v.string(), weightsSha256: v.string() });
 
 /** @throws LOCKSTEP_FILE_DAMAGED if metrics.jsonl or hashes.txt are not as a run writes them */
 export function readProgress(dir: string): RunProgress {
@@ -109,14 +113,18 @@ export function readProgress(dir: string): RunProgress {
     const isDone = lastLine?.startsWith('{"type":"done"');
     return [lastLine, isDone ? lastLine : lastLineWith(descriptor, size, '{"type":"epoch"')] as const;
   });
-  const end = last === undefined ? undefined : parseMetric(dir, last);
-  const isEnded = end?.type === 'done';
+  const end =
+    last !== undefined && parseMetric(dir, last, typeSchema).type === 'done'
+      ? parseMetric(dir, last, endSchema)
+      : null;
   return {
-    isFinished: isEnded,
+    isFinished: end !== null,
     step,
     hash: step > 0 ? line.trimEnd() : null,
-    testAccuracy: (evaluated === undefined ? undefined : parseMetric(dir, evaluated).testAccuracy) ?? null,
-    weightsSha256: (isEnded ? end.weightsSha256 : undefined) ?? null,
+    testAccuracy:
+      (evaluated === undefined ? undefined : parseMetric(dir, evaluated, evaluationSchema).testAccuracy) ??
+      null,
+    end,
   };
 }
 
@@ -156,9 +164,9 @@ function readText(descriptor: number, from: number, end: number): string {
   return bytes.toString('latin1', 0, length);
 }
 
-function parseMetric(dir: string, line: string): v.InferOutput<typeof metricSchema> {
+function parseMetric<T>(dir: string, line: string, schema: v.GenericSchema<unknown, T>): T {
   try {
-    return v.parse(metricSchema, JSON.parse(line));
+    return v.parse(schema, JSON.parse(line));
   } catch {
     throw damaged(dir, 'metrics.jsonl', `it has the line ${JSON.stringify(line.slice(0, 60))}`);
   }

@@ -161,7 +161,7 @@ export async function gatherRun(
   const { settings, model: spec, bits, totalSteps } = config;
   const { name: dataset, digest, shape, classes } = config.dataset;
   const { parameterCount } = compileModel(spec, shape, classes);
-  const { step, hash, weightsSha256, isFinished } = readProgress(dir);
+  const { step, hash, end, isFinished } = readProgress(dir);
   const state = stateOf(dir, isFinished);
   const steps = readStepMeans(dir, step, MOST_STEP_MEANS);
   const epochs = readEpochs(dir);
@@ -184,7 +184,7 @@ export async function gatherRun(
       firstEpoch?.step ??
       (settings.maxSteps === undefined ? totalSteps / settings.epochs : null),
     hash,
-    weightsSha256,
+    weightsSha256: end?.weightsSha256 ?? null,
     steps,
     epochs,
     sessions: history.sessions,

@@ -9,8 +9,8 @@ import { join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { openData } from '../coordinator/data.js';
 import { makeFolder, statsOf, tryToWrite } from '../coordinator/disk.js';
-import { readEnd, readEpochs } from '../coordinator/metrics-file.js';
-import { isForeign, replaceFile } from '../coordinator/run-folder.js';
+import { readEpochs } from '../coordinator/metrics-file.js';
+import { explain, isForeign, replaceFile } from '../coordinator/run-folder.js';
 import {
   damaged,
   isFinished,
@@ -47,7 +47,7 @@ import {
 } from '../report/study-figures.js';
 import { describeLayers } from './describe.js';
 import { readPackage } from './package.js';
-import { train } from './train.js';
+import { train, type TrainOptions } from './train.js';
 
 const studySchema = v.strictObject({
   /** How many, from 1 on. */
@@ -65,6 +65,7 @@ export const studyDefaults: StudySettings = { seeds: 5, out: 'study', workers: '
 export interface StudyOptions extends Partial<StudySettings> {
   /** Ends the call after a step, saved; it then rejects with LOCKSTEP_INTERRUPTED, and the same call goes on. */
   readonly signal?: AbortSignal | undefined;
+  /** What it throws the call rejects with, after it has ended the run at work as `signal` does. */
   readonly onProgress?: ((progress: StudyProgress) => void) | undefined;
 }
 
@@ -94,7 +95,7 @@ export interface Study extends StudyResult {
 /**
  * Trains LeNet-5, the MLP and the regularized LeNet-5 with their defaults on MNIST, each with the seeds 1 to `seeds`, and
  * writes the study's files. Prints nothing.
- * @throws LOCKSTEP_BAD_SETTING; LOCKSTEP_RUN_EXISTS if the folder holds other files or runs; LOCKSTEP_RUN_FOLDER;
+ * @throws LOCKSTEP_BAD_SETTING; LOCKSTEP_RUN_EXISTS if other files or runs are in the place of its own; LOCKSTEP_RUN_FOLDER;
  * LOCKSTEP_FILE_DAMAGED; LOCKSTEP_INTERRUPTED; what `train` throws
  */
 export async function study({ signal, onProgress, ...chosen }: StudyOptions = {}): Promise<Study> {
@@ -106,6 +107,8 @@ export async function study({ signal, onProgress, ...chosen }: StudyOptions = {}
 export interface StudyVariant {
   readonly settings?: Partial<TrainSettings>;
   readonly dataset?: DatasetContent;
+  /** Into each that this call trains. */
+  readonly inject?: string;
 }
 
 export async function studyOf(
@@ -114,7 +117,7 @@ export async function studyOf(
   variant: StudyVariant = {},
 ): Promise<Study> {
   const dir = resolve(out);
-  explain(dir, () => prepareFolder(dir));
+  explain(dir, () => prepareFolder(dir), 'study');
   const seeds = Array.from({ length: count }, (_, index) => index + 1);
   const { plans, dataset } = planRuns(dir, seeds, variant);
   const toTrain = plans.filter(({ state }) => state !== 'finished');
@@ -124,36 +127,29 @@ export async function studyOf(
   const warnings = new Set<string>();
   const totalSteps = stepsOf(plans);
   let stepsBefore = totalSteps - stepsOf(toTrain);
-  const told = { runs: plans.length, totalSteps };
-  onProgress?.({ ...told, done: runs.length, step: stepsBefore, current: undefined });
+  const tell = (more: Partial<StudyProgress>): void => {
+    const told = { done: runs.length, runs: plans.length, step: stepsBefore, totalSteps, current: undefined };
+    onProgress?.({ ...told, ...more });
+  };
+  tell({});
   for (const plan of toTrain) {
     const { model, seed } = plan;
-    let stepOfRun = 0;
-    onProgress?.({ ...told, done: runs.length, step: stepsBefore, current: { model, seed } });
-    try {
-      const training = train({ ...begin(plan, variant), workers, signal });
-      for await (const event of training) {
-        if (event.type === 'warning') warnings.add(event.message);
-        if (event.type === 'thread-lost') {
-          warnings.add(`Thread ${event.thread} was lost and replaced: ${event.reason}.`);
-        }
-        if (event.type !== 'start' && event.type !== 'step') continue;
-        stepOfRun = event.step;
-        onProgress?.({ ...told, done: runs.length, step: stepsBefore + stepOfRun, current: { model, seed } });
-      }
-    } catch (error) {
-      throw isInterruption(error) ? interrupted(plan, runs.length, plans.length) : error;
-    }
-    const ended = readRun(plan);
+    const ended = await trainRun(plan, {
+      workers,
+      signal,
+      variant,
+      place: `after ${runs.length} of ${plans.length} runs`,
+      onStep: step => tell({ step: stepsBefore + step, current: { model, seed } }),
+      onWarning: message => warnings.add(message),
+    });
     runs.push(ended);
     stepsBefore += plan.job.totalSteps;
-    onProgress?.({ ...told, done: runs.length, step: stepsBefore, current: undefined, ended });
+    tell({ ended });
   }
 
   const result: StudyResult = {
     format: 'lockstep-study-1',
     version: readPackage().version,
-    nodeVersion: process.version,
     profile: plans[0].job.bits.profile,
     dataset,
     epochs: plans[0].job.settings.epochs,
@@ -161,12 +157,7 @@ export async function studyOf(
     models: studyModels.map(model => modelOf(model, plans, runs)),
   };
   const files = await filesOf(result);
-  explain(dir, () => {
-    for (const { path: name, text } of files) {
-      makeFolder(join(dir, name, '..'));
-      replaceFile(join(dir, name), text);
-    }
-  });
+  explain(dir, () => writeFiles(dir, files), 'study');
   return {
     ...result,
     dir,
@@ -203,7 +194,7 @@ function planRuns(
       const settings = resolveSettings({ ...own, model: name, seed });
       const job = createJob(settings, model, dataset, profileOf(settings.engine));
       const runDir = join(dir, 'runs', `${name}-seed-${seed}`);
-      return { model: name, seed, runDir, job, state: explain(dir, () => stateOf(runDir, job)) };
+      return { model: name, seed, runDir, job, state: explain(dir, () => stateOf(runDir, job), 'study') };
     }),
   );
   const { name, digest, train: trainSet, test } = dataset;
@@ -238,12 +229,11 @@ function stateOf(runDir: string, job: Job): Plan['state'] {
 }
 
 /** What decides the bits of a run and is not as in `job`. */
-function differences({ bits: stored, totalSteps, settings }: RunConfig, job: Job): string[] {
+function differences({ bits: stored, settings }: RunConfig, job: Job): string[] {
   const own: Readonly<Record<string, unknown>> = { ...job.bits };
   const names = [...new Set([...Object.keys(own), ...Object.keys(stored)])];
   return [
     ...names.filter(name => canonicalJson(own[name]) !== canonicalJson(stored[name])),
-    ...(totalSteps === job.totalSteps ? [] : ['totalSteps']),
     ...(settings.mixed ? ['mixed'] : []),
   ];
 }
@@ -252,29 +242,73 @@ function stepsOf(plans: readonly Plan[]): number {
   return plans.reduce((sum, { job }) => sum + job.totalSteps, 0);
 }
 
-/** The options of `train`. */
-function begin({ model, seed, runDir, state }: Plan, { settings, dataset }: StudyVariant) {
-  const data = dataset && { dataset };
-  return state === 'new' ? { ...settings, model, seed, out: runDir, ...data } : { resume: runDir, ...data };
+interface RunCall {
+  readonly workers: StudySettings['workers'];
+  readonly signal: AbortSignal | undefined;
+  readonly variant: StudyVariant;
+  /** Where in the study the run is, for the message of an interruption. */
+  readonly place: string;
+  readonly onStep: (step: number) => void;
+  readonly onWarning: (message: string) => void;
 }
 
-function isInterruption(error: unknown): boolean {
-  return error instanceof LockstepError && error.code === 'LOCKSTEP_INTERRUPTED';
+/** Begins a run or goes on with it, and gives what it then tells. @throws what `train` throws, and `onStep` */
+async function trainRun(plan: Plan, call: RunCall): Promise<StudyRun> {
+  const { onStep, onWarning } = call;
+  onStep(0);
+  const training = train(trainOptions(plan, call));
+  try {
+    for await (const event of training) {
+      if (event.type === 'warning') onWarning(event.message);
+      if (event.type === 'thread-lost') {
+        onWarning(`Thread ${event.thread} was lost and replaced: ${event.reason}.`);
+      }
+      if (event.type === 'start' || event.type === 'step') onStep(event.step);
+    }
+  } catch (error) {
+    // Where it is not the training that threw, leaving the loop ends it: its folder is free only when that is saved.
+    const [end] = await Promise.allSettled([training]);
+    throw end.status === 'rejected' && end.reason === error ? explained(error, plan, call) : error;
+  }
+  return readRun(plan);
 }
 
-function interrupted({ model, seed }: Plan, done: number, runs: number): LockstepError {
+function trainOptions(
+  { model, seed, runDir, state }: Plan,
+  { workers, signal, variant: { settings, ...given } }: RunCall,
+): TrainOptions {
+  const run = state === 'new' ? { ...settings, model, seed, out: runDir } : { resume: runDir };
+  return { ...run, ...given, workers, signal };
+}
+
+/** How a training ended, in the words of a study. */
+function explained(error: unknown, plan: Plan, { place }: RunCall): unknown {
+  if (!(error instanceof LockstepError && error.code === 'LOCKSTEP_INTERRUPTED')) {
+    return withAdvice(error, plan);
+  }
   return new LockstepError(
     'LOCKSTEP_INTERRUPTED',
-    `Interrupted after ${done} of ${runs} runs, in that of ${model} with seed ${seed}, which is saved. The same command ` +
-      'goes on with the study.',
+    `Interrupted ${place}, in that of ${plan.model} with seed ${plan.seed}, which is saved. The same command goes on ` +
+      'with the study.',
+  );
+}
+
+/** Where a run is damaged, says what to do about it. */
+function withAdvice(error: unknown, { runDir }: Plan): unknown {
+  if (!(error instanceof LockstepError && error.code === 'LOCKSTEP_FILE_DAMAGED')) return error;
+  return new LockstepError(
+    error.code,
+    `${error.message} Remove the folder ${runDir}, and the same command trains this run again.`,
+    { cause: error },
   );
 }
 
 /** What a finished run tells. @throws LOCKSTEP_FILE_DAMAGED */
-function readRun({ model, seed, runDir, job }: Plan): StudyRun {
+function readRun(plan: Plan): StudyRun {
+  const { model, seed, runDir, job } = plan;
   try {
     const epochs = readEpochs(runDir);
-    const { hash, weightsSha256 } = readEnd(runDir);
+    const { hash, end } = readProgress(runDir);
     if (epochs.length !== job.settings.epochs) {
       throw damaged(
         runDir,
@@ -282,17 +316,12 @@ function readRun({ model, seed, runDir, job }: Plan): StudyRun {
         `it tells of ${plural(epochs.length, 'epoch')}, not ${job.settings.epochs}`,
       );
     }
-    if (readProgress(runDir).hash !== hash) {
-      throw damaged(runDir, 'hashes.txt', `it does not end with the hash of the run, ${hash}`);
+    if (!end || hash !== end.hash) {
+      throw damaged(runDir, 'hashes.txt', 'it does not end with the hash that metrics.jsonl has at its end');
     }
-    return { model, seed, hash, weightsSha256, epochs };
+    return { model, seed, ...end, epochs };
   } catch (error) {
-    if (!(error instanceof LockstepError)) throw error;
-    throw new LockstepError(
-      error.code,
-      `${error.message} Remove the folder ${runDir}, and the same command trains this run again.`,
-      { cause: error },
-    );
+    throw withAdvice(error, plan);
   }
 }
 
@@ -313,8 +342,13 @@ function modelOf(model: StudyModelName, plans: readonly Plan[], runs: readonly S
 
 const RESULT_FILE = 'study.json';
 
+interface StudyFile {
+  readonly path: string;
+  readonly text: string;
+}
+
 /** The study's files, the one first by which a folder is known to be a study's. */
-async function filesOf(result: StudyResult): Promise<{ readonly path: string; readonly text: string }[]> {
+async function filesOf(result: StudyResult): Promise<StudyFile[]> {
   // Loaded here, since nothing else needs them.
   const [{ studyDocument }, { htmlPage }, { figuresOf, markdown }] = await Promise.all([
     import('../report/study-document.js'),
@@ -328,6 +362,13 @@ async function filesOf(result: StudyResult): Promise<{ readonly path: string; re
     { path: 'README.md', text: markdown(document) },
     { path: 'study.html', text: htmlPage(document) },
   ];
+}
+
+function writeFiles(dir: string, files: readonly StudyFile[]): void {
+  for (const { path: name, text } of files) {
+    makeFolder(join(dir, name, '..'));
+    replaceFile(join(dir, name), text);
+  }
 }
 
 /** Makes the folder, and knows that it can be written and that nothing of others is overwritten. */
@@ -351,18 +392,5 @@ function isStudy(dir: string): boolean {
     return held.format === ('lockstep-study-1' satisfies StudyResult['format']);
   } catch {
     return false;
-  }
-}
-
-function explain<T>(dir: string, work: () => T): T {
-  try {
-    return work();
-  } catch (cause) {
-    if (cause instanceof LockstepError) throw cause;
-    throw new LockstepError(
-      'LOCKSTEP_RUN_FOLDER',
-      `Cannot write the study's folder ${dir}: ${messageOf(cause)}. Make it writable, or name another with --out.`,
-      { cause },
-    );
   }
 }

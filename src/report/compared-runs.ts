@@ -1,7 +1,7 @@
 // The part of a report that compares runs.
 
 import { integer, percent } from '../shared/format.js';
-import { heading, lineFigure, text, type Block, type Figure } from './document.js';
+import { accuracyLabel, heading, lineFigure, lossLabel, text, type Block, type Figure } from './document.js';
 import { dotChart, type Series } from './figure.js';
 import { evenly, MOST_MARKED, testedAt, type Page } from './part.js';
 import type { ReportedRun, TestResult } from './reported-run.js';
@@ -74,8 +74,8 @@ function curves(runs: readonly ReportedRun[], page: Page): Block[] {
   const isPlain = runs.some(({ epochs }) => epochs.length > MOST_MARKED);
   const perEpoch = comparedMeasures.map(({ key, title, caption }): Figure => {
     const axis = key.endsWith('Loss')
-      ? { yLabel: 'cross-entropy, nats' }
-      : ({ yLabel: 'recognized', unit: 'percent', isFromZero: false } as const);
+      ? { yLabel: lossLabel }
+      : ({ yLabel: accuracyLabel, unit: 'percent', isFromZero: false } as const);
     const series = runs.map(({ name, epochs }): Series => {
       const shown = evenly(epochs, page.most(400));
       return { name, points: shown.map(figures => ({ x: figures.epoch, y: figures[key] })) };
@@ -116,7 +116,7 @@ function classesFigure(tested: readonly { readonly name: string; readonly test: 
       dotChart(
         {
           title: 'Accuracy of each class',
-          xLabel: 'recognized',
+          xLabel: accuracyLabel,
           names,
           series: tested.map(({ name, test: { classes } }) => ({
             name,

@@ -62,6 +62,10 @@ export function details(summary: string, blocks: readonly Block[]): Block {
   return { type: 'details', summary, blocks };
 }
 
+/** What the axes of figures say of losses, and of accuracies. */
+export const lossLabel = 'cross-entropy, nats';
+export const accuracyLabel = 'recognized';
+
 export function lineFigure(name: string, caption: string, chart: LineChart, isWide = false): Figure {
   return { name, caption, isWide, draw: look => lineChart(chart, look) };
 }

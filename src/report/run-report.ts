@@ -7,9 +7,11 @@ import type { EpochFigures, StepMeans } from '../shared/metrics.js';
 import { formatShape, type Shape } from '../shared/shape.js';
 import { comparison } from './compared-runs.js';
 import {
+  accuracyLabel,
   details,
   heading,
   lineFigure,
+  lossLabel,
   text,
   type Block,
   type Document,
@@ -145,14 +147,14 @@ function curves(run: ReportedRun, page: Page): Block[] {
       lineFigure('loss', 'Mean loss over the whole of each set, with the weights at the end of the epoch.', {
         title: 'Loss',
         xLabel: 'epoch',
-        yLabel: 'cross-entropy, nats',
+        yLabel: lossLabel,
         isPlain,
         series: byEpoch(epochs, { training: 'trainLoss', test: 'testLoss' }),
       }),
       lineFigure('accuracy', 'Share of each set that is recognized, with the same weights.', {
         title: 'Accuracy',
         xLabel: 'epoch',
-        yLabel: 'recognized',
+        yLabel: accuracyLabel,
         unit: 'percent',
         isFromZero: false,
         isPlain,
@@ -173,7 +175,7 @@ function curves(run: ReportedRun, page: Page): Block[] {
         {
           title: 'Loss of the steps',
           xLabel: 'step',
-          yLabel: 'cross-entropy, nats',
+          yLabel: lossLabel,
           isPlain: true,
           series: [xs('loss', 'training')],
         },
@@ -268,7 +270,7 @@ function testSet({ test, dataset }: ReportedRun, page: Page): Block[] {
           dotChart(
             {
               title: 'Accuracy of each class',
-              xLabel: 'recognized',
+              xLabel: accuracyLabel,
               names: classes.map(result => String(result.class)),
               series: [{ name: 'test', values: classes.map(({ recall }) => recall) }],
               unit: 'percent',

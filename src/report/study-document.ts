@@ -1,7 +1,17 @@
 // A study as a document: tables beside the published figures, curves, parameters, and what follows from the numbers.
 
 import { integer, plural } from '../shared/format.js';
-import { heading, lineFigure, text, type Block, type Document, type Figure, type Table } from './document.js';
+import {
+  accuracyLabel,
+  heading,
+  lineFigure,
+  lossLabel,
+  text,
+  type Block,
+  type Document,
+  type Figure,
+  type Table,
+} from './document.js';
 import type { Series } from './figure.js';
 import {
   finalOf,
@@ -130,7 +140,7 @@ function figure(name: string, measure: Measure, title: string, series: readonly 
   return lineFigure(name, `${title} over the epochs: ${names.slice(0, -1).join(', ')} and ${names.at(-1)}`, {
     title,
     xLabel: 'epoch',
-    yLabel: isLoss(measure) ? 'loss' : 'accuracy',
+    yLabel: isLoss(measure) ? lossLabel : accuracyLabel,
     series,
     ...(!isLoss(measure) && { unit: 'percent', isFromZero: false }),
   });
@@ -182,7 +192,7 @@ function parameterTables(models: readonly StudyModel[]): Block[] {
 }
 
 function facts(result: StudyResult): [string, string][] {
-  const { dataset, epochs, version, profile, nodeVersion, models } = result;
+  const { dataset, epochs, version, profile, models } = result;
   return [
     ...models.map(({ model, settings, layers }): [string, string] => {
       const { batch, leaf, optimizer, lr, lrSchedule, weightDecay } = settings;
@@ -199,8 +209,8 @@ function facts(result: StudyResult): [string, string][] {
     ['epochs', integer(epochs)],
     ['seeds', seedsText(result).replace(/^seeds? /, '')],
     ['data', `${dataset.name}, digest ${dataset.digest}`],
-    ['Lockstep', `${version}, arithmetic ${profile}`],
-    ['Node', nodeVersion],
+    ['arithmetic', profile],
+    ['written by', `Lockstep ${version}`],
   ];
 }
 

@@ -37,7 +37,7 @@ export interface Summary {
   readonly high: number;
 }
 
-export type Summaries = Readonly<Record<Measure, Summary>>;
+type Summaries = Readonly<Record<Measure, Summary>>;
 
 export interface StudyRun {
   readonly model: StudyModelName;
@@ -77,10 +77,9 @@ export interface StudyModel {
 /** Nothing in it depends on the machine or on its workers. */
 export interface StudyResult {
   readonly format: 'lockstep-study-1';
-  /** Of Lockstep. */
+  /** Of the Lockstep that wrote the study; older ones may have trained its runs. */
   readonly version: string;
-  readonly nodeVersion: string;
-  /** Of the arithmetic. */
+  /** Of the arithmetic of all runs. */
   readonly profile: string;
   readonly dataset: {
     readonly name: string;

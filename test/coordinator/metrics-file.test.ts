@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { readEnd, readEpochs } from '#dist/coordinator/metrics-file.js';
+import { readEpochs } from '#dist/coordinator/metrics-file.js';
+import type { EpochFigures } from '#dist/shared/metrics.js';
 import { inTemporaryFolder } from '../support/cli.js';
 
 const figures = { trainLoss: 0.5, trainAccuracy: 0.75, testLoss: 0.25, testAccuracy: 1 };
@@ -12,13 +13,12 @@ const figures = { trainLoss: 0.5, trainAccuracy: 0.75, testLoss: 0.25, testAccur
 const step = (n: number) => JSON.stringify({ type: 'step', step: n, epoch: 1, loss: 2, accuracy: 0.5 });
 const epoch = (n: number, changed: object = {}) =>
   JSON.stringify({ type: 'epoch', step: 2 * n, epoch: n, runningLoss: 1, ...figures, hash: 'x', ...changed });
-const end = { hash: '0123456789abcdef', weightsSha256: 'digest' };
-const done = JSON.stringify({ type: 'done', step: 4, ...figures, ...end });
+const done = JSON.stringify({ type: 'done', step: 4, ...figures });
 
-function read<T>(lines: readonly string[], by: (dir: string) => T, rest = ''): Promise<T> {
+function read(lines: readonly string[], rest = ''): Promise<EpochFigures[]> {
   return inTemporaryFolder(async dir => {
     writeFileSync(join(dir, 'metrics.jsonl'), lines.map(line => `${line}\n`).join('') + rest);
-    return by(dir);
+    return readEpochs(dir);
   });
 }
 
@@ -27,12 +27,9 @@ test('every epoch has its figures; half a line at the end is none', async () => 
     { epoch: 1, step: 2, ...figures },
     { epoch: 2, step: 4, ...figures },
   ];
-  assert.deepEqual(
-    await read([step(1), step(2), epoch(1), step(3), step(4), epoch(2), done], readEpochs),
-    both,
-  );
-  assert.deepEqual(await read([step(1), step(2), epoch(1)], readEpochs, epoch(2)), both.slice(0, 1));
-  assert.deepEqual(await read([], readEpochs), []);
+  assert.deepEqual(await read([step(1), step(2), epoch(1), step(3), step(4), epoch(2), done]), both);
+  assert.deepEqual(await read([step(1), step(2), epoch(1)], epoch(2)), both.slice(0, 1));
+  assert.deepEqual(await read([]), []);
 });
 
 const damages: [string, string[], number][] = [
@@ -45,7 +42,7 @@ const damages: [string, string[], number][] = [
 
 for (const [what, lines, number] of damages) {
   test(`a file with ${what} is damaged, in line ${number}`, async () => {
-    await assert.rejects(read(lines, readEpochs), {
+    await assert.rejects(read(lines), {
       code: 'LOCKSTEP_FILE_DAMAGED',
       message: new RegExp(`metrics\\.jsonl cannot be used: line ${number} is not `),
     });
@@ -56,12 +53,4 @@ test('a file that is missing is damaged', async () => {
   await inTemporaryFolder(async dir => {
     assert.throws(() => readEpochs(dir), { code: 'LOCKSTEP_FILE_DAMAGED' });
   });
-});
-
-test('the end of a run is in its last line', async () => {
-  assert.deepEqual(await read([step(1), epoch(1), done], readEnd), end);
-  const unfinished = [[], [step(1)], [done, step(5)], [step(1), 'no line'], [epoch(1, end)]];
-  for (const lines of unfinished) {
-    await assert.rejects(read(lines, readEnd), { code: 'LOCKSTEP_FILE_DAMAGED' });
-  }
 });

@@ -119,7 +119,8 @@ test('an accuracy of 0 is one', async () => {
   await inTemporaryFolder(async dir => {
     const run = join(dir, 'run');
     await finished(run, 0);
-    appendFileSync(join(run, 'metrics.jsonl'), '{"type":"done","step":27,"testAccuracy":0}\n');
+    const done = { type: 'done', step: 27, testAccuracy: 0, hash: '', weightsSha256: '' };
+    appendFileSync(join(run, 'metrics.jsonl'), `${JSON.stringify(done)}\n`);
     assert.equal(onlySummary(run).testAccuracy, 0);
   });
 });

@@ -1,10 +1,18 @@
 // Studies on a few small images: finished runs are kept, others go on, and what is no run of the study is left alone.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { study, train, type Study, type StudyProgress } from '#dist/library/index.js';
+import { LockstepError, study, train, type Study, type StudyProgress } from '#dist/library/index.js';
 import { studyOf } from '#dist/library/study.js';
 import { compileModel } from '#dist/shared/model.js';
 import { presetSpec } from '#dist/shared/presets.js';
@@ -28,10 +36,11 @@ interface Call {
   readonly seeds: number;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: StudyProgress) => void;
+  readonly inject?: string;
 }
 
-function small(out: string, { seeds, ...watcher }: Call): Promise<Study> {
-  return studyOf({ seeds, out, workers: 1 }, watcher, { settings, dataset });
+function small(out: string, { seeds, inject, ...watcher }: Call): Promise<Study> {
+  return studyOf({ seeds, out, workers: 1 }, watcher, { settings, dataset, ...(inject && { inject }) });
 }
 
 function read(dir: string, name: string): string {
@@ -105,6 +114,34 @@ test('a study that is interrupted goes on with the run that it was at', async ()
   });
 });
 
+test('what onProgress throws ends the study when the run at work is saved', async () => {
+  await inTemporaryFolder(async dir => {
+    const mine = new LockstepError('LOCKSTEP_INTERRUPTED', 'mine');
+    let told = 0;
+    const onProgress = ({ current }: StudyProgress): void => {
+      // The first time nothing is at work yet.
+      if (current?.model === 'mlp' && ++told === 2) throw mine;
+    };
+    await assert.rejects(small(dir, { seeds: 1, onProgress }), error => error === mine);
+    const names = readdirSync(join(dir, 'runs', 'mlp-seed-1'));
+    assert.deepEqual(
+      names.filter(name => name.startsWith('lock')),
+      [],
+    );
+    assert.ok(names.includes('checkpoints'));
+    assert.equal((await small(dir, { seeds: 1 })).trained, 2);
+  });
+});
+
+test('a thread that is lost is a warning, once', async () => {
+  await inTemporaryFolder(async dir => {
+    const { trained, warnings } = await small(dir, { seeds: 1, inject: 'exit:thread=0,step=2,phase=leaf' });
+    assert.equal(trained, 3);
+    assert.equal(warnings.length, 1);
+    assert.match(warnings[0], /^Thread 0 was lost and replaced: .*\w\.$/);
+  });
+});
+
 const obstacles: [string, (runDir: string) => void, RegExp][] = [
   [
     'another seed',
@@ -123,6 +160,15 @@ const obstacles: [string, (runDir: string) => void, RegExp][] = [
       writeFileSync(join(runDir, 'config.json'), JSON.stringify(config));
     },
     / bits, profile: remove it/,
+  ],
+  [
+    'nodes of any arithmetic',
+    runDir => {
+      const config = JSON.parse(read(runDir, 'config.json'));
+      config.settings.mixed = true;
+      writeFileSync(join(runDir, 'config.json'), JSON.stringify(config));
+    },
+    / bits, mixed: remove it/,
   ],
   [
     'a config of nobody',
@@ -177,6 +223,36 @@ for (const [what, name, change] of damages) {
   });
 }
 
+test('a run that is unfinished and has no good checkpoint is damaged, and the message says what to do', async () => {
+  await inTemporaryFolder(async dir => {
+    const [, mlp] = writeRuns(dir, [1], goodFigures, { settings, dataset });
+    const metrics = read(mlp, 'metrics.jsonl');
+    writeFileSync(join(mlp, 'metrics.jsonl'), metrics.replace(/.*"done".*\n/, ''));
+    mkdirSync(join(mlp, 'checkpoints'));
+    writeFileSync(join(mlp, 'checkpoints', 'step-000000006.safetensors'), 'no checkpoint');
+    await assert.rejects(small(dir, { seeds: 1 }), {
+      code: 'LOCKSTEP_FILE_DAMAGED',
+      message:
+        /^No checkpoint of .* can be used\. .* Remove the folder .*mlp-seed-1, and the same command trains this run again\.$/,
+    });
+  });
+});
+
+for (const mine of ['{"title":"mine"}', '{"format":"other"}', '[]', 'null', 'mine']) {
+  test(`a study.json that is no study's, ${mine}, is not replaced, nor what is beside it`, async () => {
+    await inTemporaryFolder(async dir => {
+      writeFileSync(join(dir, 'study.json'), mine);
+      writeFileSync(join(dir, 'README.md'), 'my own');
+      await assert.rejects(study({ seeds: 1, out: dir }), {
+        code: 'LOCKSTEP_RUN_EXISTS',
+        message: / is no study's folder and holds README\.md, study\.json, which a study would replace: /,
+      });
+      assert.deepEqual(readdirSync(dir).toSorted(), ['README.md', 'study.json']);
+      assert.deepEqual([read(dir, 'study.json'), read(dir, 'README.md')], [mine, 'my own']);
+    });
+  });
+}
+
 test("files that are no study's are not replaced", async () => {
   await inTemporaryFolder(async dir => {
     writeFileSync(join(dir, 'README.md'), 'mine');
@@ -191,6 +267,22 @@ test("files that are no study's are not replaced", async () => {
     await assert.rejects(study({ seeds: 1, out: file }), { code: 'LOCKSTEP_RUN_FOLDER' });
   });
 });
+
+test(
+  'a disk that is full is told as that, and not as a folder that is closed',
+  { skip: !existsSync('/dev/full') && 'this system has no /dev/full' },
+  async () => {
+    await inTemporaryFolder(async dir => {
+      writeRuns(dir, [1], goodFigures, { settings, dataset });
+      symlinkSync('/dev/full', join(dir, 'study.json.part'));
+      await assert.rejects(small(dir, { seeds: 1 }), {
+        code: 'LOCKSTEP_RUN_FOLDER',
+        message:
+          /^Cannot write the study's folder .*: ENOSPC.*\. Free some space, and give the same command again\.$/,
+      });
+    });
+  },
+);
 
 const settingsCases: [string, object, RegExp][] = [
   ['no seeds', { seeds: 0 }, /^Setting seeds is 0, expected a whole number from 1 to 100\.$/],

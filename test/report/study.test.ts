@@ -303,6 +303,9 @@ test('there is a figure for each measure of all models, and for loss and accurac
   ]);
   const one = studyDocument(studyWith(goodFigures, [1]));
   assert.ok(barsIn(several) > barsIn(one));
+  for (const { path, svg } of figuresOf(several)) {
+    assert.ok(svg.includes(path.includes('loss') ? '>cross-entropy, nats<' : '>recognized<'), path);
+  }
   const text = (document: Document): string => JSON.stringify(all(document, 'text'));
   assert.match(text(several), /mean over 3 seeds at the end of an epoch; bars reach/);
   assert.doesNotMatch(text(one), /mean|bars|±/);

@@ -22,7 +22,7 @@ import { createJob, resolveSettings } from '#dist/shared/settings.js';
 import { F32_PROFILE } from '#dist/worker/engines/engine.js';
 
 /** Of a model with a seed at the end of an epoch, both counted from 1. */
-export type FiguresOf = (model: StudyModelName, seed: number, epoch: number) => Figures;
+type FiguresOf = (model: StudyModelName, seed: number, epoch: number) => Figures;
 
 export const hashOf = (model: StudyModelName, seed: number): string =>
   `${studyModels.indexOf(model)}${seed}`.padStart(16, '0');
@@ -38,7 +38,6 @@ export function studyWith(figuresOf: FiguresOf, seeds = [1, 2, 3], epochs = 2): 
   return {
     format: 'lockstep-study-1',
     version: '1.2.3',
-    nodeVersion: 'v20.0.0',
     profile: 'arithmetic',
     dataset: { name: 'mnist', digest: 'digest', trainSamples: 60_000, testSamples: 10_000 },
     epochs,
