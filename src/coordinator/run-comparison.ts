@@ -6,11 +6,12 @@ import { join, resolve } from 'node:path';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { canonicalJson } from '../shared/hash.js';
 import type { MetricLine } from '../shared/metrics.js';
+import { reading } from './lines.js';
 import { metricsIn, type Line } from './metrics-file.js';
 import { CHECKPOINTS_DIR, stepOf, WEIGHTS_FILE } from './run-folder.js';
 import type { RunRecord } from './run.js';
 import { decodeSafetensors, tensorBytes } from './safetensors.js';
-import { damaged, HASH_LINE_BYTES } from './stored-run.js';
+import { HASH_LINE_BYTES } from './stored-run.js';
 import { listCheckpoints } from './stored-weights.js';
 
 /** Something in a run folder that is not what the run gives when it is computed again. */
@@ -293,12 +294,4 @@ function differing(a: Float32Array, b: Float32Array): number {
 function describe({ metric }: Pick<Line, 'metric'>): string {
   if (!metric) return 'no JSON object with a type and a step, as runs write them';
   return metric.type === 'done' ? 'the line done' : `the ${metric.type} line of step ${metric.step}`;
-}
-
-function reading<T>(dir: string, name: string, read: (path: string) => T): T {
-  try {
-    return read(join(dir, name));
-  } catch (error) {
-    throw damaged(dir, name, messageOf(error));
-  }
 }

@@ -63,7 +63,7 @@ export async function evaluate(runDir: string, options: EvaluateOptions = {}): P
 }
 
 /** Of a test set. */
-export type TestFigures = Pick<
+type TestFigures = Pick<
   Evaluation,
   'samples' | 'loss' | 'accuracy' | 'classes' | 'confusion' | 'confusedPairs'
 >;

@@ -10,15 +10,8 @@ import * as v from 'valibot';
 import { openData } from '../coordinator/data.js';
 import { makeFolder, statsOf, tryToWrite } from '../coordinator/disk.js';
 import { readEpochs } from '../coordinator/metrics-file.js';
-import { explain, isForeign, replaceFile } from '../coordinator/run-folder.js';
-import {
-  damaged,
-  isFinished,
-  isRun,
-  readProgress,
-  readRunConfig,
-  type RunConfig,
-} from '../coordinator/stored-run.js';
+import { explain, isForeign, replaceFile, WEIGHTS_FILE } from '../coordinator/run-folder.js';
+import { damaged, isRun, readProgress, readRunConfig, type RunConfig } from '../coordinator/stored-run.js';
 import { normalizationOf, type DatasetContent } from '../shared/dataset.js';
 import { LockstepError, messageOf } from '../shared/errors.js';
 import { plural, withoutUndefined } from '../shared/format.js';
@@ -226,6 +219,15 @@ function stateOf(runDir: string, job: Job): Plan['state'] {
   if (names.length > 0)
     refuse(`holds a run that is not the study's: it differs in what decides bits, ${names.join(', ')}`);
   return isFinished(runDir) ? 'finished' : 'unfinished';
+}
+
+/** By its end or, where its files do not tell, by its weights: then reading them says what is damaged. */
+function isFinished(runDir: string): boolean {
+  try {
+    return readProgress(runDir).isFinished;
+  } catch {
+    return existsSync(join(runDir, WEIGHTS_FILE));
+  }
 }
 
 /** What decides the bits of a run and is not as in `job`. */

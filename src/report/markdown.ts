@@ -3,7 +3,7 @@
 import type { Block, Document, Figure, Table } from './document.js';
 
 /** Where the figures are, beside the Markdown. */
-export const FIGURES_DIR = 'figures';
+const FIGURES_DIR = 'figures';
 
 export function markdown({ title, subtitle, blocks }: Document): string {
   return `${[`# ${escape(title)}`, escape(subtitle), ...blocks.map(render)].join('\n\n')}\n`;

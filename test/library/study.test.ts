@@ -223,6 +223,19 @@ for (const [what, name, change] of damages) {
   });
 }
 
+test('a finished run that has lost a file is damaged, and not taken for one to go on with', async () => {
+  await inTemporaryFolder(async dir => {
+    const [, , regularized] = writeRuns(dir, [1], goodFigures, { settings, dataset });
+    writeFileSync(join(regularized, 'weights.safetensors'), 'weights');
+    rmSync(join(regularized, 'hashes.txt'));
+    await assert.rejects(small(dir, { seeds: 1 }), {
+      code: 'LOCKSTEP_FILE_DAMAGED',
+      message:
+        /hashes\.txt cannot be used: .* Remove the folder .*, and the same command trains this run again\.$/,
+    });
+  });
+});
+
 test('a run that is unfinished and has no good checkpoint is damaged, and the message says what to do', async () => {
   await inTemporaryFolder(async dir => {
     const [, mlp] = writeRuns(dir, [1], goodFigures, { settings, dataset });
