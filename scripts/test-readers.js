@@ -12,6 +12,7 @@ import { loadMnist } from '../dist/coordinator/mnist.js';
 import { RunFolder } from '../dist/coordinator/run-folder.js';
 import { runConfig } from '../dist/coordinator/stored-run.js';
 import { evaluate, exportRun, train } from '../dist/library/index.js';
+import { tensorflowRuntimes } from '../dist/library/tensorflow.js';
 import { evaluateWith, openRun, openRunData } from '../dist/library/trained.js';
 import { compileModel } from '../dist/shared/model.js';
 import { createJob, resolveSettings } from '../dist/shared/settings.js';
@@ -71,23 +72,21 @@ async function compare(readers) {
   const own = join(dir, 'corners.json');
   writeFileSync(own, JSON.stringify(corners));
   const cases = [];
-  for (const model of ['lenet5', 'mlp', 'lenet5-regularized', join(root, 'examples', 'strided.json'), own]) {
-    const name = basename(model, '.json');
-    const { runDir } = await train({ model, maxSteps: 300, out: join(dir, name) });
+  const whole = async (runDir, name) => {
     const trained = openRun(runDir);
     const { logits } = await evaluateWith(trained, openRunData(trained, {}).test);
     const { accuracy } = await evaluate(runDir);
     const expected = join(dir, `${name}.logits`);
     writeFileSync(expected, logits);
-    const whole = {
-      expected,
-      samples,
-      compared: COMPARED,
-      scale: 1,
-      correct: Math.round(accuracy * samples),
-    };
+    const correct = Math.round(accuracy * samples);
+    return { logits, figures: { expected, samples, compared: COMPARED, scale: 1, correct } };
+  };
+  for (const model of ['lenet5', 'mlp', 'lenet5-regularized', join(root, 'examples', 'strided.json'), own]) {
+    const name = basename(model, '.json');
+    const { runDir } = await train({ model, maxSteps: 300, out: join(dir, name) });
+    const { logits, figures } = await whole(runDir, name);
     for (const to of ['tfjs', 'onnx'])
-      cases.push({ name, to, ...whole, ...(await exported(runDir, { to })) });
+      cases.push({ name, to, ...figures, ...(await exported(runDir, { to })) });
     if (model !== 'mlp') continue;
     const probabilities = join(dir, `${name}.probabilities`);
     const values = new Float32Array(logits.length);
@@ -96,10 +95,16 @@ async function compare(readers) {
     for (const to of ['tfjs', 'onnx']) {
       const out = join(dir, `softmax.${to}`);
       const made = await exported(runDir, { to, softmax: true, out });
-      cases.push({ name: `${name} with --softmax`, to, ...whole, expected: probabilities, ...made });
+      cases.push({ name: `${name} with --softmax`, to, ...figures, expected: probabilities, ...made });
     }
   }
 
+  const isTensorflowHere = tensorflowRuntimes().length > 0;
+  if (!isTensorflowHere) {
+    console.log(
+      'SKIPPED: TensorFlow is not set up here, so no model of tf.layers was trained (lockstep setup tensorflow).',
+    );
+  }
   const made = join(dir, 'made');
   mkdirSync(made);
   run(process.execPath, ['read.js', 'make', made], { cwd: readers });
@@ -110,6 +115,16 @@ async function compare(readers) {
     const scale = name === 'rows' ? 1 / 255 : 1;
     const few = { samples: COMPARED, compared: COMPARED, scale, correct: undefined };
     cases.push({ name: `tf.layers, ${name}`, to: 'tfjs', file, expected: original, ...few });
+    if (!isTensorflowHere) continue;
+    const settings = { engine: 'tensorflow', devices: 'cpu', workers: 1, maxSteps: 60 };
+    const { runDir: trained } = await train({
+      ...settings,
+      model: original,
+      out: join(dir, `trained-${name}`),
+    });
+    const { figures } = await whole(trained, name);
+    const { file: trainedFile } = await exported(trained, { to: 'tfjs' });
+    cases.push({ name: `tf.layers, ${name}, trained`, to: 'tfjs', file: trainedFile, ...figures, scale });
   }
 
   const job = join(dir, 'job.json');
