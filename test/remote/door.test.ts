@@ -22,7 +22,7 @@ import { startFaultyProxy } from '../support/proxy.js';
 import { randomTest, type Random } from '../support/random.js';
 
 const MIB = 1024 * 1024;
-const STRANGERS = isLong ? 1000 : 300;
+const STRANGERS = isLong ? 1000 : 200;
 const FRAMES = isLong ? Number(process.env['LOCKSTEP_FUZZ_FRAMES'] ?? 20_000) : 500;
 const FRAMES_PER_CONNECTION = 10;
 /** Slow as they are, so many steps take longer than everything that is thrown. */
