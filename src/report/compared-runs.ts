@@ -104,7 +104,10 @@ function curves(runs: readonly ReportedRun[], page: Page): Block[] {
   ];
 }
 
-function classesFigure(tested: readonly { readonly name: string; readonly test: TestResult }[]): Figure {
+/** Of one run or several. */
+export function classesFigure(
+  tested: readonly { readonly name: string; readonly test: TestResult }[],
+): Figure {
   const names = Array.from(
     { length: Math.max(...tested.map(({ test }) => test.classes.length)) },
     (_, index) => String(index),

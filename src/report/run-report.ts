@@ -5,7 +5,7 @@ import { integer, percent, plural } from '../shared/format.js';
 import { sum } from '../shared/sum.js';
 import type { EpochFigures, StepMeans } from '../shared/metrics.js';
 import { formatShape, type Shape } from '../shared/shape.js';
-import { comparison } from './compared-runs.js';
+import { classesFigure, comparison } from './compared-runs.js';
 import {
   accuracyLabel,
   details,
@@ -18,7 +18,7 @@ import {
   type Figure,
   type Picture,
 } from './document.js';
-import { dotChart, matrixChart, type Series } from './figure.js';
+import { matrixChart, type Series } from './figure.js';
 import { htmlPage } from './html.js';
 import { evenly, groups, MOST_MARKED, pageOf, shownOf, testedAt, type Page } from './part.js';
 import { pictureAddress } from './picture.js';
@@ -263,21 +263,7 @@ function testSet({ test, dataset }: ReportedRun, page: Page): Block[] {
         (pairs.length > 0 ? ` Most often taken were ${pairs.join(', ')}.` : ''),
     ),
     page.figures([
-      {
-        name: 'classes',
-        caption: "Share of each class's test images that is recognized.",
-        draw: look =>
-          dotChart(
-            {
-              title: 'Accuracy of each class',
-              xLabel: accuracyLabel,
-              names: classes.map(result => String(result.class)),
-              series: [{ name: 'test', values: classes.map(({ recall }) => recall) }],
-              unit: 'percent',
-            },
-            look,
-          ),
-      },
+      classesFigure([{ name: 'test', test }]),
       {
         name: 'confusion',
         caption: `How often each class was taken for which: those recognized on the diagonal${shownOf(mostPairs, confusedPairs.length, 'beside it the most frequent, ')}.`,
