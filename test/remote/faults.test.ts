@@ -111,7 +111,9 @@ randomTest('agents of which one is killed every second change no bit', async (ra
 
 randomTest('a frozen agent costs no bit, and is used again afterwards', async (random, context) => {
   const field = new Field(context);
-  const coordinator = field.coordinate([...settings, '--workers', '0', '--min-nodes', '2']);
+  // In 20 s the other one does up to 3000 steps, and some must be left for the one that was frozen.
+  const enough = isLong ? [...settings.slice(0, -1), '5000'] : settings;
+  const coordinator = field.coordinate([...enough, '--workers', '0', '--min-nodes', '2']);
   const line = await coordinator.join();
   const names = ['alpha', 'beta'];
   const agents = names.map(name => field.work(line, { name }));
@@ -136,7 +138,7 @@ randomTest('a frozen agent costs no bit, and is used again afterwards', async (r
   );
   frozen.kill('SIGCONT');
   const samplesBefore = coordinator.all('node').findLast(event => event.name === name)!.samples;
-  const done = await assertOneHash(coordinator, settings);
+  const done = await assertOneHash(coordinator, enough);
   assertEachSampleOnce(coordinator);
   const samples = done.nodes?.find(node => node.name === name)?.samples;
   assert.ok(samples !== undefined && samples > samplesBefore, 'it was not used again');
