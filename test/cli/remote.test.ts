@@ -29,7 +29,9 @@ async function trainRemotely(
       // In the environment, where a script has it from the file.
       const env = { LOCKSTEP_JOIN: readFileSync(join(cwd, 'join'), 'utf8').trimEnd() };
       for (const { name, workers } of agents) {
-        const args = ['worker', '--name', name, '--workers', `${workers}`, '--cache', join(cwd, name)];
+        // Where the coordinator has failed they do not look for it for long.
+        const flagsOfAgent = ['--name', name, '--workers', `${workers}`, '--cache', join(cwd, name)];
+        const args = ['worker', ...flagsOfAgent, '--retry', '20s'];
         started.push(lockstep(args, { cwd, env }));
       }
     },
