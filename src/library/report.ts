@@ -137,7 +137,7 @@ function openReport(file: string): Output {
   return openOutput(file, 'out');
 }
 
-/** What cannot be read cannot be written either, which is told there. */
+/** What cannot be read is no report, as far as one can see. */
 function isOwn(file: string): boolean {
   try {
     const descriptor = openSync(file, 'r');
@@ -148,7 +148,7 @@ function isOwn(file: string): boolean {
       closeSync(descriptor);
     }
   } catch {
-    return true;
+    return false;
   }
 }
 
@@ -221,19 +221,19 @@ async function testRun(
   dataOptions: DataOptions,
   workers: TrainSettings['workers'] | undefined,
 ): Promise<Tested> {
+  const isNamed = dataOptions.data !== undefined || dataOptions.dataset !== undefined;
   try {
     const run = openRun(dir);
     const dataset = openRunData(run, dataOptions);
     const { figures, ...found } = await testFigures(run, dataset, workers);
     const isOther = dataset.digest !== run.config.dataset.digest;
-    if (isOther && (dataOptions.data !== undefined || dataOptions.dataset !== undefined)) {
+    if (isOther && isNamed) {
       run.warnings.push(`The test set is that of ${dataset.name}, other data than the run was trained on.`);
     }
     const worst = worstImages(dataset, found);
     return { test: { ...figures, step: run.source.step, worst }, warnings: run.warnings };
   } catch (error) {
     // What the caller got wrong is told, in the data that were named too.
-    const isNamed = dataOptions.data !== undefined || dataOptions.dataset !== undefined;
     const isMistake =
       error instanceof LockstepError &&
       (error.code === 'LOCKSTEP_BAD_SETTING' || (isNamed && error.code.startsWith('LOCKSTEP_DATA')));

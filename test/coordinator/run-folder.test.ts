@@ -18,6 +18,7 @@ import { tmpdir } from 'node:os';
 import { isAbsolute, join, relative } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { RunFolder } from '#dist/coordinator/run-folder.js';
+import { FULL_DEVICE, fullDeviceIsMissing } from '../support/full-device.js';
 
 function temporary(t: TestContext): string {
   const dir = realpathSync(mkdtempSync(join(tmpdir(), 'lockstep-folder-')));
@@ -130,12 +131,12 @@ test('weights that cannot be written are LOCKSTEP_RUN_FOLDER with the folder', t
 
 test(
   'a disk that fills up while a checkpoint is written costs no earlier one',
-  { skip: noFullDevice() },
+  { skip: fullDeviceIsMissing() },
   async t => {
     const folder = create(t, join(temporary(t), 'run'));
     const dir = join(folder.dir, 'checkpoints');
     await folder.saveCheckpoint(4, Uint8Array.of(4));
-    symlinkSync('/dev/full', join(dir, 'step-000000005.safetensors.part'));
+    symlinkSync(FULL_DEVICE, join(dir, 'step-000000005.safetensors.part'));
     await assert.rejects(folder.saveCheckpoint(5, Uint8Array.of(5)), {
       code: 'LOCKSTEP_RUN_FOLDER',
       message: /ENOSPC.*Free some space, and resume the run\.$/,
@@ -145,10 +146,6 @@ test(
     assert.deepEqual(readdirSync(dir), ['step-000000004.safetensors', 'step-000000005.safetensors']);
   },
 );
-
-function noFullDevice(): string | false {
-  return existsSync('/dev/full') ? false : 'this system has no /dev/full';
-}
 
 test('too little space for checkpoints is found before anything is written, and a new run leaves nothing behind', t => {
   const dir = join(temporary(t), 'run');

@@ -19,6 +19,7 @@ import { presetSpec } from '#dist/shared/presets.js';
 import { createJob, resolveSettings } from '#dist/shared/settings.js';
 import { loadMnist } from '#dist/coordinator/mnist.js';
 import { F32_PROFILE } from '#dist/worker/engines/engine.js';
+import { FULL_DEVICE, fullDeviceIsMissing } from '../support/full-device.js';
 import { inTemporaryFolder } from '../support/cli.js';
 import { goodFigures, writeRuns } from '../support/study.js';
 
@@ -283,11 +284,11 @@ test("files that are no study's are not replaced", async () => {
 
 test(
   'a disk that is full is told as that, and not as a folder that is closed',
-  { skip: !existsSync('/dev/full') && 'this system has no /dev/full' },
+  { skip: fullDeviceIsMissing() },
   async () => {
     await inTemporaryFolder(async dir => {
       writeRuns(dir, [1], goodFigures, { settings, dataset });
-      symlinkSync('/dev/full', join(dir, 'study.json.part'));
+      symlinkSync(FULL_DEVICE, join(dir, 'study.json.part'));
       await assert.rejects(small(dir, { seeds: 1 }), {
         code: 'LOCKSTEP_RUN_FOLDER',
         message:
